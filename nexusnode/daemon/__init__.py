@@ -1,0 +1,1 @@
+"""The contributor's process: states with reasons, hosts, drafting."""

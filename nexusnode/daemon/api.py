@@ -1,0 +1,49 @@
+"""The control API's methods, each one call on whoever owns the fact."""
+
+from functools import partial
+from typing import Any
+
+from nexusnode.control.dialogue import Request
+from nexusnode.control.messages import ChatStarted, Nothing
+from nexusnode.control.server import Client
+from nexusnode.daemon.chat import Chats
+from nexusnode.daemon.contributor import Contributor
+from nexusnode.daemon.preferences import Preferences
+
+
+class Api:
+    """A `Handler` for the control server."""
+
+    def __init__(self, contributor: Contributor, preferences: Preferences, chats: Chats) -> None:
+        self._contributor = contributor
+        self._preferences = preferences
+        self._chats = chats
+
+    async def handle(self, client: Client, request: Request) -> Any:
+        """Return the result of a call; errors of ours become refusals."""
+        match request.method:
+            case "state.snapshot":
+                return self._contributor.snapshot()
+            case "pause":
+                self._contributor.pause(request.params)
+                return self._contributor.snapshot()
+            case "resume":
+                self._contributor.resume()
+                return self._contributor.snapshot()
+            case "settings.get":
+                return self._preferences.view()
+            case "settings.set":
+                return self._preferences.patch(request.params)
+            case "chat.start":
+                publish = partial(client.publish, "chat")
+                return ChatStarted(self._chats.start(client, request.params, publish))
+            case "chat.stop":
+                self._chats.stop(client, request.params.chat)
+                return Nothing()
+            case "quit":
+                self._contributor.stop()
+                return Nothing()
+        raise AssertionError(f"{request.method} is in METHODS and not here")
+
+    def departed(self, client: Client) -> None:
+        self._chats.departed(client)

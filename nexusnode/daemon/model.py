@@ -1,0 +1,33 @@
+"""The draft model that the settings name, looked at before a worker is started with it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from nexusnode.models.gguf import Header, inspect
+from nexusnode.models.store import ModelStore
+from nexusnode.settings import NodeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Its file, hash and header."""
+
+    path: Path
+    sha256: str
+    header: Header
+
+
+async def open_model(settings: NodeSettings, store: ModelStore) -> Model:
+    """Find the draft of the settings, hash it and read its header; `ModelError` says what is
+    wrong."""
+    if not settings.draft:
+        path = await trio.to_thread.run_sync(store.check_bundled)
+    elif settings.draft.endswith(".gguf") or os.sep in settings.draft:
+        path = Path(settings.draft).expanduser().resolve()
+    else:
+        path = store.path(settings.draft)
+    digest = await trio.to_thread.run_sync(store.sha256, path)
+    return Model(path, digest, await inspect(path))

@@ -1,0 +1,1 @@
+"""The draft worker: a child process that grows guesses with llama.cpp."""

@@ -1,0 +1,1 @@
+"""Draft models on disk: catalogue, download, headers, whether they fit."""

@@ -1,0 +1,130 @@
+"""The settings of a node: rows of the one table that feeds `node.toml`, control API and
+`--help`."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2p.paths import Folders
+from p2p.settings import Setting, Value, read
+
+FILE = "node.toml"
+CHAT_KEY_FILE = "chat-key"
+FILE_TITLE = (
+    "Settings of a Nexus node. A line with # shows the default.\n"
+    "The node rewrites this file when a setting is changed through it; comments of yours are lost."
+)
+
+TABLE = (
+    Setting(
+        "run.when",
+        str,
+        "idle",
+        "When to draft: while you are away, or always.\n"
+        "No sensor tells yet when you are away, so 'idle' stays paused.",
+        choices=("idle", "always"),
+        live=True,
+    ),
+    Setting(
+        "limits.threads", int, 0, "Threads of the draft model; 0 = half the cores.", low=0, high=64
+    ),
+    Setting("limits.sessions", int, 8, "Answers drafted at the same time.", low=1, high=64),
+    Setting(
+        "limits.context",
+        int,
+        4096,
+        "Tokens that one session may hold, prompt included.",
+        low=256,
+        high=131_072,
+    ),
+    Setting(
+        "models.draft",
+        str,
+        "",
+        "The draft model: a GGUF file, or a name of `nexusnode models list`.\n"
+        "Empty = the small one that came with this package.",
+        high=4096,
+    ),
+    Setting(
+        "network.listen",
+        list,
+        (),
+        "Addresses to listen on, such as /ip4/0.0.0.0/tcp/4001. A node needs none: it dials.",
+        high=8,
+    ),
+    Setting(
+        "hosts.bootstrap",
+        list,
+        (),
+        "Peers through which hosts are found, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW….",
+        high=32,
+    ),
+    Setting(
+        "hosts.allow",
+        list,
+        (),
+        "Peer ids of the only hosts to draft for; empty = every host that asks for the model.",
+        high=64,
+    ),
+    Setting(
+        "chat.url",
+        str,
+        "",
+        "Address of a host's HTTP API for `nexusnode chat`, such as http://127.0.0.1:8000/v1.",
+        high=1024,
+        live=True,
+    ),
+)
+ROWS = {row.key: row for row in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """The table's values by name."""
+
+    always: bool
+    threads: int
+    sessions: int
+    context: int
+    draft: str
+    listen: tuple[str, ...]
+    bootstrap: tuple[str, ...]
+    allow: tuple[str, ...]
+    chat_url: str
+
+
+def read_values(folders: Folders, flags: Mapping[str, object] | None = None) -> dict[str, Value]:
+    """Return every setting by key: flag, variable, `node.toml`, default, in this order."""
+    return read(TABLE, folders.config / FILE, environment=os.environ, flags=flags)
+
+
+def node_settings(values: Mapping[str, Value]) -> NodeSettings:
+    """Return the values as what they are; `read` has checked their types."""
+    return NodeSettings(
+        always=values["run.when"] == "always",
+        threads=_integer(values, "limits.threads"),
+        sessions=_integer(values, "limits.sessions"),
+        context=_integer(values, "limits.context"),
+        draft=str(values["models.draft"]),
+        listen=_texts(values, "network.listen"),
+        bootstrap=_texts(values, "hosts.bootstrap"),
+        allow=_texts(values, "hosts.allow"),
+        chat_url=str(values["chat.url"]),
+    )
+
+
+def file_of(folders: Folders) -> Path:
+    return folders.config / FILE
+
+
+def _integer(values: Mapping[str, Value], key: str) -> int:
+    value = values[key]
+    assert isinstance(value, int)
+    return value
+
+
+def _texts(values: Mapping[str, Value], key: str) -> tuple[str, ...]:
+    value = values[key]
+    assert isinstance(value, tuple)
+    return value

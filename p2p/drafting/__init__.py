@@ -1,0 +1,1 @@
+"""What both ends of a drafting stream must agree on. Pure: bytes and time in, events out."""

@@ -1,0 +1,1 @@
+"""How a Nexus process starts, feeds and ends its children."""

@@ -1,0 +1,290 @@
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from nexusnode.daemon.hosts import MAX_HOSTS
+from nexusnode.draft.messages import Growth
+from p2p.errors import PeerGone
+from p2p.network.memory import MemoryNetwork
+from p2p.network.weather import Weather
+from p2p.wire.identity import Identity
+from p2p.wire.messages import ByeReason, CloseReason
+from p2p.wire.record import HostRecord
+
+NODE = Identity(b"n" * 32).peer
+
+
+async def test_a_stream_that_breaks_is_opened_again_within_a_second(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            host.open([1, 2, 3])
+            await wait_until(lambda: node.drafting.session_count == 1)
+
+            network.break_links(NODE, host.identity.peer)
+            await wait_until(lambda: node.drafting.session_count == 0)
+            await wait_until(lambda: host.streams == 2, seconds=1.0)
+            await wait_until(host.greeted.is_set)
+
+            sid = host.open([4, 5])
+            await host.generate(sid, steps=5)
+            assert host.credited > 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_that_is_gone_is_dialled_ever_less_often_and_found_when_it_returns(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with fake_node(network, workers) as node:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.run)
+            await wait_until(host.greeted.is_set)
+            nursery.cancel_scope.cancel()
+        await trio.sleep(100)
+        view = node.contributor.snapshot().hosts[0]
+        assert view.state in ("waiting", "dialling")
+        assert "nobody is there" in view.reason
+        assert node.contributor.snapshot().missing == ("no-host",)
+
+        again = make_host(network)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again.run)
+            await wait_until(again.greeted.is_set, seconds=70)
+            nursery.cancel_scope.cancel()
+
+
+async def test_only_allowed_hosts_are_served(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    wanted, other = make_host(network), make_host(network, b"o" * 32)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wanted.run)
+        nursery.start_soon(other.run)
+        async with fake_node(network, workers, allowed=(str(wanted.identity.peer),)):
+            await wait_until(wanted.greeted.is_set)
+            await trio.sleep(60)
+
+            assert other.streams == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_two_hosts_are_served_side_by_side(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    one, two = make_host(network), make_host(network, b"o" * 32)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(one.greeted.is_set)
+            await wait_until(two.greeted.is_set)
+            await one.generate(one.open([1, 2]), steps=5)
+            await two.generate(two.open([3, 4]), steps=5)
+
+            assert min(one.credited, two.credited) > 5
+            assert [view.sessions for view in node.contributor.snapshot().hosts] == [1, 1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_another_tokenizer_is_named_by_its_first_differing_token_and_not_tried_again_soon(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    entries = [(0, f"token {number}".encode()) for number in range(512)]
+    entries[7] = (0, b"another")
+    network = MemoryNetwork()
+    host = make_host(network, entries=entries)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(lambda: node.hosts.all and node.hosts.all[0].state.value == "refused")
+
+            reason = node.contributor.snapshot().hosts[0].reason
+            assert "token 7 is b'token 7' here and b'another' at the host" in reason
+            streams = host.streams
+            await trio.sleep(200)
+            assert host.streams == streams
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_that_does_not_invite_is_left_alone_as_long_as_it_asks(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    host.invited = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(lambda: node.hosts.all and node.hosts.all[0].state.value == "refused")
+            await trio.sleep(200)
+
+            assert host.streams == 1
+            assert "refused by the host" in node.contributor.snapshot().hosts[0].reason
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_goodbye_of_the_host_ends_the_stream_for_as_long_as_it_says(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+
+            host.end.bye(ByeReason.MOVING, 20)
+            host.outbox.wake()
+            await wait_until(lambda: host.end is None)
+            assert "goodbye (moving)" in node.contributor.snapshot().hosts[0].reason
+            await trio.sleep(15)
+            assert host.streams == 1
+            await wait_until(host.greeted.is_set, seconds=10)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_that_never_answers_is_given_up_in_time(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    network.set_weather(host.identity.peer, NODE, Weather(swallow=True))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(lambda: host.streams == 1)
+            await wait_until(
+                lambda: node.hosts.all[0].state.value in ("waiting", "refused"), seconds=10
+            )
+        nursery.cancel_scope.cancel()
+
+
+async def test_only_so_many_hosts_are_remembered(
+    fake_node: Any, workers: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_node(MemoryNetwork(), workers) as node:
+        for number in range(MAX_HOSTS + 3):
+            node.hosts.found(record(number.to_bytes(1, "big") * 32, seq=1))
+        await trio.sleep(1)
+
+        assert len(node.hosts.all) == MAX_HOSTS
+        assert len(node.contributor.snapshot().hosts) == MAX_HOSTS
+
+
+async def test_a_newer_record_with_other_addresses_is_dialled_at_once(
+    fake_node: Any, workers: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_node(MemoryNetwork(), workers) as node:
+        node.hosts.found(record(b"h" * 32, seq=5))
+        await trio.sleep(100)
+        attempts = node.hosts.all[0].attempts
+
+        node.hosts.found(record(b"h" * 32, seq=4, address="/memory/old"))
+        assert node.hosts.all[0].addresses == ("/memory/nowhere",)
+        node.hosts.found(record(b"h" * 32, seq=6, address="/memory/new"))
+        await trio.sleep(0.01)
+
+        assert node.hosts.all[0].addresses == ("/memory/new",)
+        assert node.hosts.all[0].attempts < attempts
+        assert "/memory/new" in node.hosts.all[0].reason
+
+
+@pytest.mark.parametrize("count", [1, 10])
+async def test_guesses_of_several_decodes_share_a_frame(
+    count: int,
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            sid = host.open([1, 2, 3], rows=0)
+            await wait_until(lambda: node.drafting.session_count == 1)
+            stream = next(iter(node.hosts._streams.values()))
+            stream.grow(sid, Growth(1, 3, 1, (0,), (9,), b"\xff"))
+            await trio.sleep(0.001)
+            for number in range(count):
+                stream.grow(sid, Growth(1, 3, 2 + number, (0,), (10 + number,), b"\xff"))
+            await trio.sleep(0.02)
+
+            blocks = [event.block for event in host.events if hasattr(event, "block")]
+            assert [len(block.tokens) for block in blocks] == [1, count]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_declined_session_is_told_to_the_host(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            sid = host.open([1, 2, 3])
+            await wait_until(lambda: node.drafting.session_count == 1)
+            stream = next(iter(node.hosts._streams.values()))
+
+            stream.decline(sid, CloseReason.DECLINED_MEMORY)
+
+            await wait_until(lambda: sid not in host.texts)
+            stream.stop(PeerGone("enough"))
+            await wait_until(lambda: "enough" in node.contributor.snapshot().hosts[0].reason)
+        nursery.cancel_scope.cancel()
+
+
+def record(seed: bytes, seq: int, address: str = "/memory/nowhere") -> HostRecord:
+    return HostRecord(1, Identity(seed).public, seq, 0, 900, (address,), (1,), (1,), (), ())

@@ -1,0 +1,140 @@
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from nexusnode.control.client import open_client
+from nexusnode.daemon.main import run_node
+from p2p.errors import AlreadyRunning, ConfigError, ModelError, NoDaemon
+from p2p.log import quiet_log
+from p2p.network.memory import MemoryNetwork
+from p2p.network.transport import Started
+from p2p.paths import folders, socket_path
+
+ALWAYS = {"run.when": "always"}
+pytestmark = pytest.mark.slow  # the header of the bundled model is read in a real child
+
+
+class DeafTransport:
+    """A transport whose address cannot be listened on."""
+
+    def __init__(self, inner: Any) -> None:
+        self.me = inner.me
+        self.directory = inner.directory
+
+    async def run(self, *, task_status: Started) -> None:
+        raise ConfigError("/ip4/nonsense: cannot be listened on")
+
+
+def runner(data: Path, workers: Any, flags: dict[str, object] | None = None) -> Any:
+    network = MemoryNetwork()
+    return partial(
+        run_node,
+        folders("node", data),
+        ALWAYS if flags is None else flags,
+        "1.0",
+        lambda seed, settings: network.transport(seed),
+        quiet_log(),
+        workers.open,
+    )
+
+
+async def ask(data: Path, method: str) -> Any:
+    """Call a method as soon as the daemon answers."""
+
+    def blocking() -> Any:
+        with open_client(socket_path(data), "1.0") as client:
+            return client.call(method)
+
+    with trio.fail_after(20):
+        while True:
+            try:
+                return await trio.to_thread.run_sync(blocking)
+            except NoDaemon:
+                await trio.sleep(0.05)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "r"))
+    return tmp_path / "n"
+
+
+async def test_it_answers_until_it_is_told_to_quit(data: Path, workers: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        snapshot = await ask(data, "state.snapshot")
+        settings = await ask(data, "settings.get")
+        await ask(data, "resume")
+        await ask(data, "quit")
+
+    assert snapshot.reason == "ok"
+    assert "SmolLM2" in snapshot.model
+    assert {pair.key for pair in settings.pairs} >= {"run.when", "chat.url"}
+    assert workers.running is None
+    assert not socket_path(data).exists()
+
+
+async def test_a_second_one_on_the_same_folder_is_refused(data: Path, workers: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        await ask(data, "state.snapshot")
+
+        with pytest.raises(AlreadyRunning, match=str(os.getpid())):
+            await runner(data, workers)()
+
+        await ask(data, "quit")
+
+
+async def test_a_network_that_cannot_start_ends_it_with_its_reason(
+    data: Path, workers: Any
+) -> None:
+    network = MemoryNetwork()
+
+    with pytest.raises(ConfigError, match="nonsense"):
+        await run_node(
+            folders("node", data),
+            ALWAYS,
+            "1.0",
+            lambda seed, settings: DeafTransport(network.transport(seed)),
+            quiet_log(),
+            workers.open,
+        )
+
+    assert not socket_path(data).exists()
+
+
+async def test_a_model_that_cannot_be_used_ends_it_before_it_starts(
+    data: Path, tmp_path: Path, workers: Any
+) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"no model")
+
+    with pytest.raises(ModelError, match=r"bad\.gguf"):
+        await runner(data, workers, {"models.draft": str(tmp_path / "bad.gguf")})()
+
+    assert workers.started == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it(data: Path, workers: Any, number: signal.Signals) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        await ask(data, "state.snapshot")
+
+        os.kill(os.getpid(), number)
+
+
+async def test_a_signal_while_it_still_starts_ends_it_too(data: Path, workers: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        with trio.fail_after(10):
+            while not (data / "identity").exists():
+                await trio.lowlevel.checkpoint()
+
+        os.kill(os.getpid(), signal.SIGINT)
+
+    assert workers.started == []

@@ -1,0 +1,28 @@
+"""Real fleets for the system tests: bootstrap peer, verifier host and draft nodes as processes."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from benchmarks.fleet import Fleet
+
+READY_SECONDS = 120.0
+OpenFleet = Callable[[int, str], Fleet]
+
+
+@pytest.fixture(scope="module")
+def open_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFleet]:
+    """Open fleets of so many nodes and a dtype; they end with the module."""
+    opened: list[Fleet] = []
+
+    def open_one(nodes: int, dtype: str) -> Fleet:
+        fleet = Fleet(tmp_path_factory.mktemp("fleet"), nodes, dtype=dtype)
+        fleet.__enter__()
+        opened.append(fleet)
+        fleet.start()
+        fleet.wait_ready(READY_SECONDS)
+        return fleet
+
+    yield open_one
+    for fleet in opened:
+        fleet.__exit__(None, None, None)

@@ -1,0 +1,1 @@
+"""The operator's host: HTTP front and engine worker."""

@@ -1,0 +1,1 @@
+"""The command `nexus-verifier`: one file per command."""

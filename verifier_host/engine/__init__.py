@@ -1,0 +1,1 @@
+"""The engine worker: a child process that runs the target with torch."""

@@ -1,0 +1,120 @@
+"""Opens a target whole: weights, body, KV memory, self-test. What the worker steps."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgpack
+import psutil
+import torch
+
+from p2p.errors import ModelError
+from verifier_host.engine.body_cpu import CpuBody, Linears, can_pack
+from verifier_host.engine.kv import bytes_per_slot, slots_for
+from verifier_host.engine.model import Model, open_model
+from verifier_host.engine.sampling import Chooser
+from verifier_host.engine.selftest import is_invariant
+from verifier_host.engine.spec import ModelSpec
+from verifier_host.engine.weights import Weights, open_weights
+from verifier_host.messages import Load
+from verifier_host.scheduling.rows import Chosen, Int32, Rows
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+RANKS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target in memory, for one thread.
+
+    Attributes:
+        exact: rows are invariant, shown by the self-test at load.
+        fingerprint: 16 hex digits; the same text is promised between equal ones (R6).
+        linears: the class of kernels the self-test settled on.
+        slots: of the KV memory, the dummy tile 0 included; slot = tile · TILE + column.
+        memory_bytes: weights and the whole KV memory.
+    """
+
+    spec: ModelSpec
+    exact: bool
+    fingerprint: str
+    linears: str
+    slots: int
+    memory_bytes: int
+    dtype: torch.dtype
+    model: Model
+    body: CpuBody
+    chooser: Chooser
+
+    def forward(self, rows: Rows) -> Chosen:
+        """Compute one step: keys and values go to the rows' slots, wanted rows are chosen for.
+
+        A session's first wanted row must be its last committed token; rows below it are guesses.
+        """
+        return self.chooser.rows(rows, self.model.forward(rows))
+
+    def settle(self, source: Int32, destination: Int32) -> None:
+        """Copy keys and values between slots, in all layers; the two sets may overlap."""
+        if len(source):
+            self.body.settle(source, destination)
+
+
+def open_target(load: Load, progress: Callable[[float, str], None]) -> Target:
+    """Load, prove and return a target. Sets torch's thread count to one: linears alone use more.
+
+    Args:
+        progress: told (share done of the present part, what it is), many times a second.
+
+    Raises:
+        ModelError: the model cannot be used; the message names the file and says why.
+        ResourceError: there is no memory for it.
+    """
+    dtype = DTYPES.get(load.dtype)
+    if dtype is None:
+        raise ModelError(f'dtype = "{load.dtype}": known are {", ".join(DTYPES)}')
+    threads = load.threads or psutil.cpu_count() or 1
+    torch.set_num_threads(1)  # what is worth more takes more: `CpuBody`
+    weights = open_weights(Path(load.path), progress)
+    kinds = [kind for kind in Linears if kind is Linears.BLOCKS or can_pack(torch.float32)]
+    bodies = (CpuBody(weights.spec, dtype, kind, threads) for kind in kinds)
+    return prove(weights, dtype, bodies, load, progress)
+
+
+def prove(
+    weights: Weights,
+    dtype: torch.dtype,
+    bodies: Iterable[CpuBody],
+    load: Load,
+    progress: Callable[[float, str], None],
+) -> Target:
+    """Return a target over the first of `bodies` that passes the self-test, else over the last."""
+    spec = weights.spec
+    for body in bodies:
+        model = open_model(weights, body, dtype, progress)
+        slots = slots_for(spec, dtype, load.kv_tokens, psutil.virtual_memory().available)
+        body.reserve(slots)
+        progress(1.0, "self-test: are rows independent of each other?")
+        exact = is_invariant(model, dtype, load.max_rows)
+        if exact:
+            break
+    return Target(
+        spec=spec,
+        exact=exact,
+        fingerprint=_fingerprint(spec, load.dtype, body),
+        linears=body.linears,
+        slots=slots,
+        memory_bytes=slots * bytes_per_slot(spec, dtype) + body.weight_bytes,
+        dtype=dtype,
+        model=model,
+        body=body,
+        chooser=Chooser(spec.vocabulary, spec.end_ids),
+    )
+
+
+def _fingerprint(spec: ModelSpec, dtype: str, body: CpuBody) -> str:
+    """R6: everything that may change a bit, hashed."""
+    processor = torch.backends.cpu.get_cpu_capability()  # oneDNN and MKL pick kernels by it
+    versions = [torch.__version__, processor]
+    parts = [spec.digest, dtype, body.linears, versions, body.threads, RANKS]
+    return hashlib.sha256(msgpack.packb(parts)).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The operator's process: generations, text, drafters, engine client."""

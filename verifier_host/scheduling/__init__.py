@@ -1,0 +1,1 @@
+"""What the next engine step computes. Pure: no tensors, messages or clocks."""

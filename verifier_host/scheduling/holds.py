@@ -1,0 +1,93 @@
+"""The hold in progress, if any: how long the engine waits for drafts that are on their way."""
+
+from collections.abc import Sequence
+
+from verifier_host.scheduling.pacing import (
+    HOLD_SHARE,
+    Awaited,
+    hold_seconds,
+    worth_waiting,
+)
+from verifier_host.scheduling.sessions import Session
+from verifier_host.scheduling.survival import Survival
+
+_SLACK = (1.25, 0.001)  # of the predicted wait, and seconds (scheduling.md §6)
+
+
+class Holds:
+    """Holds of one engine; `count` and `seconds` of all that have ended."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self._begun: float | None = None
+        self._deadline = 0.0
+        self._awaited: list[Session] = []
+
+    def until(
+        self, roots: Sequence[Session], survival: Survival, step_seconds: float, now: float
+    ) -> float | None:
+        """Return until when to wait for messages; None = step now.
+
+        Args:
+            roots: every session of the step; none of them has a prompt to compute.
+        """
+        speed = sum(session.speed for session in roots)
+        if self._begun is None:
+            return self._begin(roots, speed, step_seconds, now)
+        held = [session for session in self._awaited if session in roots]
+        if now >= self._deadline or not held:
+            return None
+        if all(session.children() for session in held):
+            each = min(session.arrivals.each_seconds(step_seconds) for session in held)
+            gain = sum(_next_survival(session, survival) for session in held)
+            if not worth_waiting(gain, each, speed, step_seconds):
+                return None
+            return min(self._deadline, now + 2 * each)
+        return self._deadline
+
+    def end(self, now: float) -> None:
+        """A step starts."""
+        if self._begun is not None:
+            self.count += 1
+            self.seconds += now - self._begun
+        self._begun = None
+        self._awaited = []
+
+    def _begin(
+        self, roots: Sequence[Session], speed: float, step_seconds: float, now: float
+    ) -> float | None:
+        if any(session.is_fresh for session in roots):
+            return None
+        waited, awaited = [], []
+        for session in roots:
+            first = session.arrivals.first_seconds(now, step_seconds)
+            is_open = session.tree.drafters and session.worth.is_drafting
+            if session.children() or first is None or not is_open:
+                continue
+            each = session.arrivals.each_seconds(step_seconds)
+            waited.append(session)
+            awaited.append(Awaited(first, each, session.alpha, session.speed))
+        seconds = hold_seconds(awaited, speed, step_seconds) if awaited else 0.0
+        if not seconds:
+            return None
+        for session in waited:
+            session.arrivals.is_held = True
+        factor, slack = _SLACK
+        self._begun, self._awaited = now, waited
+        self._deadline = now + min(factor * seconds + slack, HOLD_SHARE * step_seconds)
+        return self._deadline
+
+
+def _next_survival(session: Session, survival: Survival) -> float:
+    """Return the chance that a guess behind the best ones that are there is reached and right."""
+    chance, depth, children = 1.0, 0, session.children()
+    while children:
+        depth += 1
+        best, node = max(
+            ((survival.chance(node, depth), node) for node in children.values()),
+            key=lambda pair: pair[0],
+        )
+        chance *= best
+        children = node.children
+    return chance * session.alpha

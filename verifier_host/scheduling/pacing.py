@@ -1,0 +1,201 @@
+"""When the next step starts, and how many guesses a session's nodes are asked for.
+
+Default is to step. A hold pays only where drafts come within a fraction of a step, on one machine
+or a LAN (scheduling.md §6); a session whose drafts cost more than they bring gets no tree rows for
+a while (verification.md 2.4, never slower).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_TREE_ROWS = 16  # of one session in a step, on a CPU (verification.md 2.4)
+FIRST_BUDGET = 8  # of a session nothing is known of; chosen
+LEAST_BUDGET = 4  # below it a node cannot show what it is worth
+FLOOR = 0.02  # survival below which a node drafts no chain on (scheduling.md §4)
+BREADTH = 1.5  # guesses asked for per row worth having in a chain: room for siblings
+
+HOLD_SHARE = 0.25  # a hold never lasts longer, in steps of one row
+HOLD_GAIN = 0.10  # predicted gain below which none is made: the worst loss seen was 5 %
+HOLD_MISSES = 3  # holds in vain after which a session is not waited for …
+HOLD_PAUSE = 256  # … for so many steps
+_FIRST_DELAY_SHARE = 0.1  # of a step, believed of a drafter that was never waited for
+_FIRST_DRAFT_SHARE = 0.04
+
+WINDOW = 64  # steps with tree rows over which their worth is judged
+PROBE = 16  # the same after a pause
+WORTH = 1.02  # tokens a step over what the rows cost; less is no gain
+PAUSES = (16, 1024)  # steps without drafts: first, and longest
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A session without a guess below its root, whose drafters may soon send one.
+
+    Attributes:
+        first_seconds: until its first guess is expected.
+        each_seconds: a further guess on it takes.
+        alpha: chance that the drafters hold the next token.
+        speed: tokens per step, of late.
+    """
+
+    first_seconds: float
+    each_seconds: float
+    alpha: float
+    speed: float
+
+
+def hold_seconds(awaited: Sequence[Awaited], speed: float, step_seconds: float) -> float:
+    """Return how long to delay the step for drafts on their way; 0 = step now (scheduling.md §6).
+
+    Stepping plain meanwhile wins 1 - alpha tokens and lets the chain grow for the step after;
+    holding wins the rest of a step's time for the session and costs every session the wait.
+
+    Args:
+        speed: tokens per step of all sessions together.
+    """
+    longest = HOLD_SHARE * step_seconds
+    due = []
+    for one in awaited:
+        first, each, alpha = one.first_seconds, one.each_seconds, one.alpha
+        if first >= longest:
+            continue
+        price = each * one.speed / step_seconds
+        worth = math.floor(math.log(price) / math.log(alpha)) if 0 < price < 1 else 0
+        worth = min(worth, math.floor((longest - first) / each))
+        later = math.floor((step_seconds - first) / each)
+        grown = alpha * (_run(alpha, later - 1) - _run(alpha, worth - 1))
+        due.append((first + worth * each, one.speed - (1 - alpha) - grown))
+    best = gain = seconds = 0.0
+    for wait, won in sorted(due):
+        gain += won
+        net = gain - wait * speed / step_seconds
+        if net > max(best, HOLD_GAIN * speed):
+            best, seconds = net, wait
+    return seconds
+
+
+def worth_waiting(survival_next: float, each_seconds: float, speed: float, step: float) -> bool:
+    """Say whether one more guess pays for its wait, in a hold that others end by themselves."""
+    return survival_next > each_seconds * speed / step
+
+
+class Arrivals:
+    """How soon after a commit a session's guesses come, learnt from holds alone.
+
+    Between two steps that follow each other at once an arrival is seen only at the end of the
+    second, so nothing but a hold can show how fast a drafter is.
+    """
+
+    def __init__(self) -> None:
+        self.committed = 0.0
+        self.is_held = False
+        self._first: float | None = None
+        self._each: float | None = None
+        self._last: float | None = None
+        self._misses = 0
+        self._pause = 0
+
+    def commit(self, now: float) -> None:
+        """A step has ended."""
+        if self.is_held and self._last is None:
+            self._miss()
+        self.is_held = False
+        self._last = None
+        self.committed = now
+        self._pause = max(0, self._pause - 1)
+
+    def arrive(self, live: int, now: float) -> None:
+        """`live` new guesses have come."""
+        if not self.is_held or not live:
+            return
+        if self._last is None:
+            self._first = _mean(self._first, now - self.committed)
+            self._misses = 0
+        else:
+            self._each = _mean(self._each, (now - self._last) / live)
+        self._last = now
+
+    def first_seconds(self, now: float, step_seconds: float) -> float | None:
+        """Return how long until the first guess is expected; None = not to be waited for."""
+        if self._pause:
+            return None
+        delay = step_seconds * _FIRST_DELAY_SHARE if self._first is None else self._first
+        return max(0.0, self.committed + delay - now)
+
+    def each_seconds(self, step_seconds: float) -> float:
+        """Return how long a further guess takes."""
+        return step_seconds * _FIRST_DRAFT_SHARE if self._each is None else max(1e-5, self._each)
+
+    def _miss(self) -> None:
+        self._misses += 1
+        if self._misses >= HOLD_MISSES:
+            self._misses, self._pause = 0, HOLD_PAUSE
+
+
+class Worth:
+    """The never-slower rule of one session: are its tree rows worth the time they take?"""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._cost = 0.0
+        self._steps = 0
+        self._window = WINDOW
+        self._pause = 0
+        self._next_pause = PAUSES[0]
+
+    @property
+    def is_drafting(self) -> bool:
+        return self._pause == 0
+
+    def record(self, tree_rows: int, tokens: int, cost: float) -> None:
+        """Learn from one step.
+
+        Args:
+            tokens: the session has committed.
+            cost: t(rows of the step) / t(rows without any tree row).
+        """
+        if self._pause:
+            self._pause -= 1
+            return
+        if not tree_rows:
+            return
+        self._tokens += tokens
+        self._cost += cost
+        self._steps += 1
+        if self._steps < self._window:
+            return
+        if self._tokens >= WORTH * self._cost:
+            self._window, self._next_pause = WINDOW, PAUSES[0]
+        else:
+            self._window, self._pause = PROBE, self._next_pause
+            self._next_pause = min(2 * self._next_pause, PAUSES[1])
+        self._tokens, self._cost, self._steps = 0, 0.0, 0
+
+
+def budget(sessions: int, alpha: float, curve: Sequence[float]) -> int:
+    """Return how many guesses of a session the next steps can use, with `sessions` alike.
+
+    Rows of a chain are added while the next brings more tokens for its time than the step does.
+    """
+    last = len(curve) - 1
+    rows, expected, survival = 0, 1.0, alpha
+    while rows < MAX_TREE_ROWS and sessions * (rows + 2) <= last:
+        now, more = curve[sessions * (rows + 1)], curve[sessions * (rows + 2)]
+        if survival < FLOOR or survival * now <= expected * (more - now):
+            break
+        rows += 1
+        expected += survival
+        survival *= alpha
+    if not rows:
+        return 0
+    return min(MAX_TREE_ROWS, max(LEAST_BUDGET, math.ceil(BREADTH * rows)))
+
+
+def _run(alpha: float, rows: int) -> float:
+    """Return the expected tokens of a chain of `rows` guesses and the one behind them."""
+    return float((1 - alpha ** (rows + 1)) / (1 - alpha))
+
+
+def _mean(old: float | None, new: float) -> float:
+    return new if old is None else old + (new - old) / 8

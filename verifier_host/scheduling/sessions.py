@@ -1,0 +1,120 @@
+"""A session as the engine knows it: its text, what of it is in the KV pool, and when it is over."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2p.drafting.tree import Node, Tree
+from verifier_host.messages import FinishReason, Start
+from verifier_host.scheduling.pacing import FIRST_BUDGET, Arrivals, Worth
+from verifier_host.scheduling.prefix import Edge
+from verifier_host.scheduling.rows import TILE, Int32
+
+NO_LOGIT = -2  # `Chosen.tokens` where the model could not say
+_ALPHA = (0.6, 0.05, 0.98)  # chance that the drafters hold the next token: first, least, greatest
+_MEMORY = 16  # steps over which alpha and speed are averaged
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What of a walk becomes text, and why the session is over, if it is."""
+
+    tokens: tuple[int, ...]
+    reason: FinishReason | None
+
+
+class Session:
+    """One session. Of its text, positions [0, cached) have keys in the pool.
+
+    Attributes:
+        order: sessions rank by it, smaller is older; a preempted session keeps its own.
+        limit: tokens of the longest text it may have.
+        shared: cached tiles at the front that it only reads.
+        tiles: all its tiles, the shared ones first; position p is in tiles[p // TILE].
+        slots: [len(tiles) * TILE] the slot of each position.
+        cached: positions with keys; a session with exactly one token beyond them can draft.
+        alpha: chance of late that some guess held on a place that had guesses.
+        speed: tokens per step of late.
+        announced: the budget that the front knows of.
+    """
+
+    def __init__(self, start: Start, order: int, vocabulary: int, limit: int) -> None:
+        self.start = start
+        self.number = start.session
+        self.order = order
+        self.limit = limit
+        self.tree = Tree((*start.prompt, *start.committed), vocabulary)
+        self.shared: list[Edge] = []
+        self.tiles: list[int] = []
+        self.slots: Int32 = np.empty(0, dtype=np.int32)
+        self.cached = 0
+        self.counts: dict[int, int] = {}
+        self.steps = 0
+        self.alpha = _ALPHA[0]
+        self.speed = 1.0
+        self.announced = FIRST_BUDGET
+        self.is_fresh = True  # no step since its prompt
+        self.arrivals = Arrivals()
+        self.worth = Worth()
+        sampling = start.sampling
+        self._is_counting = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        self._count(start.committed)
+
+    @property
+    def text(self) -> list[int]:
+        return self.tree.text
+
+    @property
+    def generated(self) -> int:
+        return len(self.text) - len(self.start.prompt)
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose rows the next choice needs: 1 = its root alone, more = a prompt."""
+        return len(self.text) - self.cached
+
+    @property
+    def tiles_wanted(self) -> int:
+        """Tiles that its text fills and 64 tokens more, or all it can ever need."""
+        return tiles_for(min(len(self.text) + TILE, self.limit))
+
+    def end_of(self, chosen: Sequence[int], end_ids: Collection[int]) -> Ending:
+        """Cut what a walk has found at an end-of-text id, at the limit and where no logit was."""
+        tokens: list[int] = []
+        for token in chosen:
+            if token == NO_LOGIT:
+                return Ending(tuple(tokens), FinishReason.ERROR)
+            if token in end_ids and not self.start.sampling.ignore_eos:
+                return Ending(tuple(tokens), FinishReason.STOP)
+            tokens.append(token)
+            if len(self.text) + len(tokens) >= self.limit:
+                return Ending(tuple(tokens), FinishReason.LENGTH)
+        return Ending(tuple(tokens), None)
+
+    def record(self, tokens: Sequence[int], now: float) -> None:
+        """Note what a step has committed to the tree's text."""
+        self._count(tokens)
+        self.steps += 1
+        self.speed += (len(tokens) - self.speed) / _MEMORY
+        self.arrivals.commit(now)
+
+    def record_place(self, was_held: bool) -> None:
+        """Note whether a place of the text that had guesses had the right one."""
+        _, least, greatest = _ALPHA
+        alpha = self.alpha + (was_held - self.alpha) / _MEMORY
+        self.alpha = min(greatest, max(least, alpha))
+
+    def children(self) -> dict[int, Node]:
+        """Return the guesses of the next token."""
+        return self.tree.root.children
+
+    def _count(self, tokens: Sequence[int]) -> None:
+        if self._is_counting:
+            for token in tokens:
+                self.counts[token] = self.counts.get(token, 0) + 1
+
+
+def tiles_for(positions: int) -> int:
+    """Return how many tiles hold that many positions."""
+    return -(-positions // TILE)
