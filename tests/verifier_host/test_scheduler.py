@@ -621,13 +621,13 @@ def test_the_gauge_counts_rows_and_accepted_guesses() -> None:
     assert gauge.accepted == 24
     assert gauge.accepted_by_depth[:13] == (*[2] * 12, 0)
     assert gauge.running == gauge.waiting == 0
-    assert gauge.step_seconds
+    assert gauge.step_seconds == ()  # three steps are too few of any size
 
 
 @pytest.mark.slow
 def test_the_scheduler_takes_a_small_part_of_a_step_of_16_sessions_with_13_rows() -> None:
     engine = Engine(FakeTarget(FakeSettings(slots=256 * TILE, context=1024)), max_rows=512)
-    messages = [start(n, [n * 100 + at for at in range(60)], max_new=400) for n in range(1, 17)]
+    messages = [start(n, [n * 200 + at for at in range(120)], max_new=400) for n in range(1, 17)]
     drafters = {message.session: Drafter(1, hidden_truth) for message in messages}
     wholes = {m.session: continuation(m.prompt, KEY, Sampling(), 500) for m in messages}
     for message in messages:

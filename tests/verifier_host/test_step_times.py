@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier_host.scheduling.times import BUCKETS, StepTimes
+from verifier_host.scheduling.times import BUCKETS, FORGOTTEN_STEPS, LEAST_STEPS, StepTimes
+
+
+def measure(times: StepTimes, rows: int, seconds: float) -> None:
+    for _ in range(LEAST_STEPS):
+        times.record(rows, seconds)
 
 
 def test_before_any_step_the_shape_is_guessed() -> None:
@@ -18,7 +23,7 @@ def test_before_any_step_the_shape_is_guessed() -> None:
 def test_what_is_measured_scales_the_rest() -> None:
     times = StepTimes(64)
 
-    times.record(1, 0.2)
+    measure(times, 1, 0.2)
 
     assert times.seconds(64) == pytest.approx(0.2 * 2.97)
     assert times.measured == ((1, 0.2),)
@@ -27,8 +32,8 @@ def test_what_is_measured_scales_the_rest() -> None:
 def test_a_guess_is_not_above_what_more_rows_were_measured_to_take() -> None:
     times = StepTimes(64)
 
-    times.record(64, 0.06)
-    times.record(1, 0.05)
+    measure(times, 64, 0.06)
+    measure(times, 1, 0.05)
 
     assert times.seconds(32) <= 0.06
 
@@ -43,11 +48,31 @@ def test_a_single_pause_moves_nothing() -> None:
     assert times.seconds(1) == pytest.approx(0.05)
 
 
+def test_one_slow_first_step_of_a_size_is_not_believed() -> None:
+    times = StepTimes(64)
+    measure(times, 1, 0.05)
+
+    times.record(8, 5.0)
+
+    assert times.seconds(8) == pytest.approx(0.05 * 1.04)
+
+
+def test_what_once_was_slow_is_tried_again() -> None:
+    times = StepTimes(64)
+    measure(times, 8, 5.0)
+    assert times.seconds(8) == 5.0
+
+    for _ in range(FORGOTTEN_STEPS + len(BUCKETS)):
+        times.record(1, 0.05)
+
+    assert times.seconds(8) == pytest.approx(0.05 * 1.04)
+
+
 def test_more_rows_than_there_can_be_take_as_long_as_the_most() -> None:
     times = StepTimes(64)
 
     assert times.seconds(1000) == times.seconds(64)
-    times.record(5000, 9.0)
+    measure(times, 5000, 9.0)
     assert times.measured == ((BUCKETS[-1], 9.0),)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LATE_STEPS = 15  # whose median counts: one pause of a busy machine must not move it
+LEAST_STEPS = 3  # before a bucket counts as measured, for the same reason
+FORGOTTEN_STEPS = 512  # older ones no longer count: what once was slow is tried again
 # t(R) / t(1) before anything is measured: fp32 on two cores, verification.md 3.7; then linear.
 _SHAPE = (1.0, 1.0, 1.0, 1.04, 1.13, 1.8, 2.97, 5.9, 11.8, 23.6)
 _FIRST_GUESS_SECONDS = 0.05
@@ -22,7 +24,8 @@ class StepTimes:
     """
 
     def __init__(self, max_rows: int) -> None:
-        self._late: list[deque[float]] = [deque(maxlen=LATE_STEPS) for _ in BUCKETS]
+        self._late: list[deque[tuple[int, float]]] = [deque(maxlen=LATE_STEPS) for _ in BUCKETS]
+        self._steps = 0
         self._medians: list[float | None] = [None] * len(BUCKETS)
         self._rows = np.arange(max_rows + 1)
         self.curve: list[float] = []
@@ -31,8 +34,11 @@ class StepTimes:
     def record(self, rows: int, seconds: float) -> None:
         """Learn from one step."""
         bucket = min(bisect_left(BUCKETS, rows), len(BUCKETS) - 1)
-        self._late[bucket].append(seconds)
-        self._medians[bucket] = median(self._late[bucket])
+        self._steps += 1
+        self._late[bucket].append((self._steps, seconds))
+        self._medians[bucket] = self._median(bucket)
+        oldest = self._steps % len(BUCKETS)  # one at a time: no step pays for all
+        self._medians[oldest] = self._median(oldest)
         self._draw()
 
     def seconds(self, rows: int) -> float:
@@ -47,6 +53,11 @@ class StepTimes:
             for rows, seconds in zip(BUCKETS, self._medians, strict=True)
             if seconds is not None
         )
+
+    def _median(self, bucket: int) -> float | None:
+        since = self._steps - FORGOTTEN_STEPS
+        late = [seconds for step, seconds in self._late[bucket] if step > since]
+        return median(late) if len(late) >= LEAST_STEPS else None
 
     def _draw(self) -> None:
         known = [
