@@ -9,7 +9,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check -c $(LOCK)
 
 setup: $(VENV)/.ready  ## create .venv and install everything (the first time takes ~10 minutes)
 
-$(VENV)/.ready: pyproject.toml $(LOCK)
+$(VENV)/.ready: pyproject.toml $(LOCK) packaging/build_kernels.py verifier_host/engine/kernels.c
 	@echo "Setting up $(VENV): torch first, then llama.cpp (compiled here, 5-10 minutes), then the rest."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -U "pip>=25.1"

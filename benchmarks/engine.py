@@ -81,10 +81,10 @@ def chain(tokens: Int32, start: int, stop: int, sampling: Sampling) -> Rows:
 
 def linears_alone(target: Target, rows: int) -> Callable[[], object]:
     """All linears of a step, without anything between them."""
-    spec, dtype = target.spec, target.dtype
+    spec = target.spec
     count = max(2, rows)
     hidden, heads, inner = (
-        torch.randn(count, size).to(dtype)
+        torch.randn(count, size)
         for size in (spec.hidden, spec.heads * spec.head_size, spec.intermediate)
     )
 

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -146,11 +147,8 @@ class Hand:
         return torch.cat(logits)
 
     def keys(self, stop: int) -> torch.Tensor:
-        """[layers, stop, kv_heads, 2·d + 1]: what the memory holds for positions below `stop`."""
-        slots = self.slots(0, stop)
-        tile, column = torch.from_numpy(slots // TILE).long(), torch.from_numpy(slots % TILE).long()
-        layers = range(self.model.spec.layers)
-        return torch.stack([self.body.memory.tiles(i)[tile, :, column] for i in layers])
+        """[layers, stop, kv_heads, 2, d]: what the memory holds for positions below `stop`."""
+        return self.body.memory.keys(self.slots(0, stop))
 
 
 def merge(parts: Sequence[Rows]) -> Rows:
@@ -170,6 +168,18 @@ def merge(parts: Sequence[Rows]) -> Rows:
         np.concatenate([part.wants for part in parts]),
         tuple(sessions),
     )
+
+
+@pytest.fixture(scope="session")
+def build_kernels() -> ModuleType:
+    """The build hook, which is no part of the package."""
+    path = Path(__file__).parents[2] / "packaging" / "build_kernels.py"
+    spec = importlib.util.spec_from_file_location("build_kernels", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

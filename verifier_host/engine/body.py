@@ -1,7 +1,8 @@
-"""What a device must offer the model: packed linears, attention over a step's rows, settled keys.
+"""What a device must offer the model: packed linears, and all that happens between them.
 
 One instance per worker owns the device. The model above it (`model.py`) never sees slots or
-sessions, the scheduler never sees tensors. The CPU's is `body_cpu.py`.
+sessions, the scheduler never sees tensors. The CPU's is `body_cpu.py`. Activations are float32
+between the operations, whatever the weights are.
 """
 
 from typing import Protocol
@@ -12,22 +13,20 @@ from verifier_host.scheduling.rows import Int32, Rows
 
 
 class Linear(Protocol):
-    """x [R, K] -> [R, N]; the bits of a row do not depend on the other rows (R1)."""
+    """x [R, K] -> [R, N], float32; the bits of a row do not depend on the other rows (R1)."""
 
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
 
 class Step(Protocol):
-    """One step's rows on the device. There may be more rows than asked for (R1): `token` says."""
+    """One step's rows on the device. There may be more rows than asked for (R1): `token` says.
+
+    What an operation returns may be overwritten by the next call of the same one.
+    """
 
     @property
     def token(self) -> Tensor:
         """[R] ids to embed."""
-        ...
-
-    @property
-    def position(self) -> Tensor:
-        """[R]"""
         ...
 
     @property
@@ -38,16 +37,25 @@ class Step(Protocol):
     @property
     def wanted_count(self) -> int: ...
 
-    def attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
+    def norm(self, x: Tensor, added: Tensor | None, weight: Tensor) -> Tensor:
+        """Add `added` to x [R, hidden] in place, and return the RMS norm of x."""
+        ...
+
+    def attend(self, layer: int, qkv: Tensor, norms: Tensor | None) -> Tensor:
         """Write each row's key and value to its slot, then attend over its prefix and ancestors.
 
         Args:
-            q:  [R, heads, d] float32, rotated and scaled.
-            kv: [R, kv_heads, 2·d], a head's key (rotated) beside its value.
+            qkv: [R, (heads + 2·kv_heads)·d], the query heads, then key and value of each kv head;
+                overwritten. Rotated pairs lie side by side.
+            norms: [heads + kv_heads, d] weights of Qwen3's norms of query and key heads.
 
         Returns:
-            [R, heads·d] in the model's type.
+            [R, heads·d].
         """
+        ...
+
+    def swiglu(self, both: Tensor) -> Tensor:
+        """Return silu(gate)·up [R, I] of both halves [R, 2·I]."""
         ...
 
 

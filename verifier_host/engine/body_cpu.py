@@ -1,25 +1,36 @@
-"""The CPU body: oneDNN-packed linears and tiled attention; rows never change each other's bits.
+"""The CPU body: oneDNN-packed linears, and compiled kernels between them; rows never change each
+other's bits.
 
-Rules R1, R3 and R4 of verification.md 1.4 are here, R2 in `attention.py`. Attention computes in
-float32 whatever the model's type, so that its products have one class of kernels to prove.
+Rule R1 (ARCHITECTURE.md) is here, R2 to R5 are in `kernels.c`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verifier_host.engine.attention import LEAST_ROWS, Layout, Paths, Plan, Shared, plan_step
+from p2p.errors import ModelError
 from verifier_host.engine.body import Linear
+from verifier_host.engine.kernels import (
+    MAX_GROUP,
+    MAX_HEAD_SIZE,
+    Kernels,
+    Plan,
+    layout,
+    open_kernels,
+    plan_step,
+)
 from verifier_host.engine.kv import KvMemory
 from verifier_host.engine.spec import ModelSpec
 from verifier_host.scheduling.rows import Int32, Rows
 
 LEAST_LINEAR_ROWS = 2  # one row may take a matrix-vector kernel, another class of bits (R1)
-PACKED_FOR = 16  # rows oneDNN is told to expect; a layout for 1 row had two classes (1.4)
+PACKED_FOR = 16  # rows oneDNN is told to expect; a layout for 1 row had two classes of bits
 BLOCK = 16
 
 
@@ -30,27 +41,59 @@ class Linears(Enum):
     BLOCKS = "blocks-of-16"  # invariant by construction: every product has 16 rows
 
 
+@dataclass(slots=True)
+class Buffers:
+    """Results of the kernels, kept from step to step."""
+
+    held: dict[str, Tensor] = field(default_factory=dict)
+
+    def take(self, name: str, rows: int, width: int) -> Tensor:
+        """Return [rows, width] float32 of what `name` had before, or of zeros."""
+        found = self.held.get(name)
+        if found is None or found.shape[0] < rows or found.shape[1] != width:
+            found = self.held[name] = torch.zeros(rows, width)
+        return found[:rows]
+
+
 @dataclass(frozen=True, slots=True)
 class CpuStep:
     """One step's rows; see `body.Step`."""
 
     token: Tensor
-    position: Tensor
     wanted: Tensor
     wanted_count: int
     plan: Plan
-    layout: Layout
+    spec: ModelSpec
+    kernels: Kernels
+    layout: Any
     memory: KvMemory
-    fresh: Tensor  # [R, K, 2·D + 1] a layer's keys and values on their way to memory; ones behind
+    buffers: Buffers
 
-    def attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        layout, plan = self.layout, self.plan
-        rows = self.memory.rows(layer)
-        self.fresh[..., :-1] = kv[: plan.rows]
-        rows.index_copy_(0, plan.write, self.fresh.flatten(0, 1))
-        tiles = self.memory.tiles(layer)
-        out = attend(q.reshape(-1, layout.head_size), rows, tiles, plan, layout)
-        return out.view(-1, layout.heads * layout.head_size).to(self.fresh.dtype)
+    def norm(self, x: Tensor, added: Tensor | None, weight: Tensor) -> Tensor:
+        rows, width = x.shape
+        out = self.buffers.take("norm", rows, width)
+        more = 0 if added is None else added.data_ptr()
+        eps = self.spec.norm_eps
+        self.kernels.norm(rows, width, x.data_ptr(), more, weight.data_ptr(), eps, out.data_ptr())
+        return out
+
+    def attend(self, layer: int, qkv: Tensor, norms: Tensor | None) -> Tensor:
+        out = self.buffers.take("attend", len(qkv), self.spec.heads * self.spec.head_size)
+        self.kernels.attend(
+            self.layout,
+            self.plan.step,
+            self.memory.layers[layer],
+            qkv.data_ptr(),
+            0 if norms is None else norms.data_ptr(),
+            out.data_ptr(),
+        )
+        return out
+
+    def swiglu(self, both: Tensor) -> Tensor:
+        rows, width = both.shape
+        out = self.buffers.take("swiglu", rows, width // 2)
+        self.kernels.swiglu(rows, width // 2, both.data_ptr(), out.data_ptr())
+        return out
 
 
 class CpuBody:
@@ -61,24 +104,31 @@ class CpuBody:
         spec: ModelSpec,
         dtype: torch.dtype,
         linears: Linears = Linears.PACKED,
-        threads: int = 1,
-        least_rows: int = LEAST_ROWS,
         least_linear_rows: int = LEAST_LINEAR_ROWS,
+        kernels: Kernels | None = None,
     ) -> None:
+        if spec.head_size > MAX_HEAD_SIZE or spec.group > MAX_GROUP:
+            raise ModelError(
+                f"heads of {spec.head_size} in groups of {spec.group}: the engine computes up to"
+                f" {MAX_HEAD_SIZE} and {MAX_GROUP}"
+            )
         self._spec = spec
         self._dtype = dtype
         self._linears = linears
-        self.threads = threads
+        self._kernels = kernels or open_kernels()
         self._least_linear_rows = least_linear_rows
-        self._layout = Layout(spec.heads, spec.kv_heads, spec.head_size, least_rows)
+        self._layout = layout(spec, dtype)
+        self._frequencies = torch.tensor(spec.frequencies, dtype=torch.float32)
         # Without the instructions for it (AVX2) oneDNN packs no bf16: products are then in float32.
         self._wide = dtype != torch.float32 and not can_pack(dtype)
+        self._buffers = Buffers()
+        self._moved = np.empty(4096, np.int32)
         self.weight_bytes = 0
         self._memory: KvMemory | None = None
 
     @property
     def linears(self) -> str:
-        return self._linears.value + ("-fp32" if self._wide else "")
+        return f"{self._linears.value}{'-fp32' if self._wide else ''}+{self._kernels.name}"
 
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
         kind = torch.float32 if self._wide else self._dtype
@@ -87,12 +137,10 @@ class CpuBody:
         self.weight_bytes += weight.nbytes
         make = packed if self._linears is Linears.PACKED else blocks
         linear = make(weight, bias)
-        if self._wide:
-            linear = _in_float(linear, self._dtype)
-        return linear if self.threads == 1 else _in_threads(linear, self.threads)
+        return linear if kind == torch.float32 else _converting(linear, kind)
 
     def reserve(self, slots: int) -> None:
-        self._memory = KvMemory(self._spec, slots, self._dtype)
+        self._memory = KvMemory(self._spec, slots, self._dtype, self._kernels)
 
     @property
     def memory(self) -> KvMemory:
@@ -100,20 +148,21 @@ class CpuBody:
         return self._memory
 
     def begin(self, rows: Rows) -> CpuStep:
-        spec = self._spec
         count = len(rows.token)
         padded = max(count, self._least_linear_rows)
         wanted = torch.from_numpy(rows.wants).nonzero().flatten()
         repeats = max(0, self._least_linear_rows - len(wanted)) if len(wanted) else 0
+        angle = torch.outer(torch.from_numpy(rows.position).float(), self._frequencies)
         return CpuStep(
             token=_repeat_first(torch.from_numpy(rows.token).long(), padded - count),
-            position=_repeat_first(torch.from_numpy(rows.position).long(), padded - count),
             wanted=_repeat_first(wanted, repeats),
             wanted_count=len(wanted),
-            plan=plan_step(rows, self._layout, padded),
+            plan=plan_step(self._kernels, rows, angle.cos(), angle.sin(), self._moved),
+            spec=self._spec,
+            kernels=self._kernels,
             layout=self._layout,
             memory=self.memory,
-            fresh=torch.ones(count, spec.kv_heads, 2 * spec.head_size + 1, dtype=self._dtype),
+            buffers=self._buffers,
         )
 
     def settle(self, source: Int32, destination: Int32) -> None:
@@ -140,28 +189,6 @@ def packed(weight: Tensor, bias: Tensor | None) -> Linear:
     return lambda x: run(x, own, bias, "none", [], "")
 
 
-def _in_threads(linear: Linear, threads: int) -> Linear:
-    """Run one linear on all threads and leave the process on one.
-
-    Only linears are worth a parallel region: each ends in a barrier that costs a slice of the
-    scheduler's time on a busy machine, and a row-wise operation cut in parts anywhere may compute
-    the edges of a part with other instructions, so with other bits (R5).
-    """
-
-    def run(x: Tensor) -> Tensor:
-        torch.set_num_threads(threads)
-        try:
-            return linear(x)
-        finally:
-            torch.set_num_threads(1)
-
-    return run
-
-
-def _in_float(linear: Linear, dtype: torch.dtype) -> Linear:
-    return lambda x: linear(x.float()).to(dtype)
-
-
 def blocks(weight: Tensor, bias: Tensor | None) -> Linear:
     """A linear in blocks of BLOCK rows, so that no product's row count depends on the step."""
 
@@ -174,100 +201,8 @@ def blocks(weight: Tensor, bias: Tensor | None) -> Linear:
     return linear
 
 
-def attend(q: Tensor, rows: Tensor, tiles: Tensor, plan: Plan, layout: Layout) -> Tensor:
-    """Softmax attention of a step's rows over one layer's memory.
-
-    The maximum over all of a row's keys comes first (exact in any order), then exp, then the tiles'
-    products are added one after another in position order; a hidden tile adds exactly 0 (R4).
-
-    Args:
-        q: [R·H, D] float32, scaled.
-        rows, tiles: the layer's memory, both shapes of `KvMemory`.
-
-    Returns:
-        [R'·H, D] float32.
-    """
-    size = layout.head_size
-    full = [_score_shared(q, tiles, part, layout) for part in plan.shared]
-    tails = [_score_paths(q, rows, part, layout) for part in plan.paths]
-    peaks = [scores.amax((1, 4)).view(-1, 1) for scores, _ in tails]
-    starts: list[Tensor | None] = [None] * len(tails)
-    if full:
-        above = [scores.amax((0, 3)).view(-1, 1) for scores, _ in full]
-        peaks = [
-            torch.maximum(peak, _pick(above, part.shared, -torch.inf))
-            for peak, part in zip(peaks, plan.paths, strict=True)
-        ]
-        sums = [
-            _weigh_shared(scores, values, _joined(peaks, part.ends))
-            for (scores, values), part in zip(full, plan.shared, strict=True)
-        ]
-        starts = [_pick(sums, part.shared, 0.0) for part in plan.paths]
-    ends = [
-        _weigh_paths(scores, values, peak, start)
-        for (scores, values), peak, start in zip(tails, peaks, starts, strict=True)
-    ]
-    out = _joined(ends, plan.back)
-    return out[:, :size] / out[:, size:]
-
-
-def _joined(parts: list[Tensor], index: Tensor | None) -> Tensor:
-    """Return rows `index` of all parts joined; None says that one part is to be taken as it is."""
-    if index is None:
-        return parts[0]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(0, index)
-
-
-def _pick(parts: list[Tensor], index: Tensor | None, missing: float) -> Tensor:
-    """As `_joined`, where the place behind the last holds `missing`."""
-    if index is None:
-        return parts[0]
-    return _joined([*parts, parts[0].new_full((1, parts[0].shape[1]), missing)], index)
-
-
-def _score_shared(q: Tensor, tiles: Tensor, part: Shared, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Return scores [N, K, M, TILE] and values [N·K, TILE, D + 1]."""
-    count, heads, size = part.count, layout.kv_heads, layout.head_size
-    found = (
-        tiles[part.tiles] if isinstance(part.tiles, slice) else tiles.index_select(0, part.tiles)
-    )
-    flat = found.flatten(0, 1).float()
-    query = q.index_select(0, part.query).view(count * heads, -1, size)
-    scores = torch.bmm(query, flat[..., :size].transpose(1, 2))
-    return scores.view(count, heads, -1, scores.shape[-1]), flat[..., size:]
-
-
-def _score_paths(q: Tensor, rows: Tensor, part: Paths, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Return scores [G, N, K, M, TILE], hidden ones lowered, and values [G·N·K, TILE, D + 1]."""
-    groups, tiles, heads, size = part.groups, part.tiles, layout.kv_heads, layout.head_size
-    found = rows.index_select(0, part.keys).float().view(groups * tiles * heads, -1, 2 * size + 1)
-    query = q.index_select(0, part.query).view(-1, part.width, size)
-    scores = torch.bmm(query, found[..., :size].transpose(1, 2))
-    scores = scores.view(groups, tiles, heads, part.width, -1).add_(part.hidden)
-    return scores, found[..., size:]
-
-
-def _weigh_shared(scores: Tensor, values: Tensor, peak: Tensor) -> Tensor:
-    """Return Σ exp(score - peak)·(value | 1), [K·M, D + 1]."""
-    count, heads, width, tile = scores.shape
-    weights = scores.sub_(peak.view(heads, width, 1)).exp_().view(count * heads, width, tile)
-    products = torch.bmm(weights, values).view(count, heads * width, -1)
-    total = products[0]
-    for product in products[1:].unbind(0):
-        total = total + product
-    return total
-
-
-def _weigh_paths(scores: Tensor, values: Tensor, peak: Tensor, before: Tensor | None) -> Tensor:
-    """As `_weigh_shared`, going on from the sums of the tiles `before`; [G·K·M, D + 1]."""
-    groups, tiles, heads, width, tile = scores.shape
-    weights = scores.sub_(peak.view(groups, 1, heads, width, 1)).exp_().view(-1, width, tile)
-    products = torch.bmm(weights, values).view(groups, tiles, heads * width, -1)
-    first, *others = products.unbind(1)
-    total = first if before is None else before.view_as(first) + first
-    for product in others:
-        total = total + product
-    return total.reshape(groups * heads * width, -1)
+def _converting(linear: Linear, dtype: torch.dtype) -> Linear:
+    return lambda x: linear(x.to(dtype)).float()
 
 
 def _repeat_first(index: Tensor, times: int) -> Tensor:

@@ -1,15 +1,13 @@
 """The decoder of all supported families over a `Body`: rows in, logits of the wanted rows out.
 
-Everything between the body's linears and attention is row-wise with one row's reductions (R5).
-Heads are laid out as the body wants them, query heads first, then each kv head's key beside its
-value, and rotated pairs side by side, so that rotary embedding is one complex product for all.
+Heads are laid out as the body wants them: query heads first, then each kv head's key beside its
+value, and rotated pairs side by side.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from verifier_host.engine.body import Body, Linear
@@ -49,7 +47,6 @@ class Model:
         self._body = body
         self._embedding = embedding
         self._last_norm = last_norm
-        self._frequencies = torch.tensor(spec.frequencies, dtype=torch.float32)
 
     @torch.inference_mode()
     def forward(self, rows: Rows) -> Tensor:
@@ -58,45 +55,19 @@ class Model:
         Returns:
             [W, V] float32 logits of the W wanted rows, in order; V is the tokenizer's size.
         """
-        spec = self.spec
         step = self._body.begin(rows)
-        turn = self._turns(step.position)
-        x = self._embedding[step.token]
+        x = self._embedding[step.token].float()
+        added: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(self._norm(x, layer.before_attention)).float()
-            heads = qkv.view(len(x), spec.heads + 2 * spec.kv_heads, spec.head_size)
-            if layer.norms is not None:
-                self._norm_heads(heads, layer.norms)
-            torch.view_as_complex(heads.view(len(x), -1, spec.head_size // 2, 2)).mul_(turn)
-            q, kv = heads[:, : spec.heads], heads[:, spec.heads :]
-            kv = kv.reshape(len(x), spec.kv_heads, 2 * spec.head_size)
-            x = x + layer.out(step.attend(index, q, kv))
-            gate, up = layer.gate_up(self._norm(x, layer.before_mlp)).chunk(2, -1)
-            x = x + layer.down(F.silu(gate) * up)
+            qkv = layer.qkv(step.norm(x, added, layer.before_attention))
+            added = layer.out(step.attend(index, qkv, layer.norms))
+            both = layer.gate_up(step.norm(x, added, layer.before_mlp))
+            added = layer.down(step.swiglu(both))
         if not step.wanted_count:
-            return torch.empty(0, spec.vocabulary)
-        return self.head(self._norm(x[step.wanted], self._last_norm)).float()[: step.wanted_count]
-
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self.spec.norm_eps)
-
-    def _norm_heads(self, heads: Tensor, weights: Tensor) -> None:
-        """Normalise query and key heads in place (Qwen3); values stay."""
-        spec = self.spec
-        plain = F.rms_norm(heads, (spec.head_size,), None, spec.norm_eps)
-        heads[:, : spec.heads] = plain[:, : spec.heads] * weights[: spec.heads]
-        heads[:, spec.heads :: 2] = plain[:, spec.heads :: 2] * weights[spec.heads :]
-
-    def _turns(self, position: Tensor) -> Tensor:
-        """Return [R, heads + 2·kv_heads, d/2] complex: rotations, the queries' scaled by d^-½.
-
-        Values are "turned" by one, which changes no bit of them.
-        """
-        spec = self.spec
-        angle = torch.outer(position.float(), self._frequencies)
-        turn = torch.polar(torch.ones_like(angle), angle)[:, None]
-        pair = torch.cat([turn, torch.ones_like(turn)], 1).repeat(1, spec.kv_heads, 1)
-        return torch.cat([(turn * spec.head_size**-0.5).expand(-1, spec.heads, -1), pair], 1)
+            return torch.empty(0, self.spec.vocabulary)
+        assert added is not None
+        last = step.norm(x[step.wanted], added[step.wanted], self._last_norm)
+        return self.head(last)[: step.wanted_count]
 
 
 def open_model(
@@ -122,7 +93,7 @@ def open_model(
         body,
         embedding.to(dtype),
         tuple(layers),
-        weights.vector("model.norm.weight", spec.hidden).to(dtype),
+        weights.vector("model.norm.weight", spec.hidden).to(dtype).float(),
         body.pack(head, None),
     )
 
@@ -140,6 +111,9 @@ def _open_layer(weights: Weights, body: Body, prefix: str, dtype: torch.dtype) -
         matrices = [weights.matrix(f"{n}.weight", size, spec.hidden) for n, size in sizes.items()]
         return matrices, [weights.bias(f"{n}.bias", size) for n, size in sizes.items()]
 
+    def norm(name: str) -> Tensor:
+        return weights.vector(f"{prefix}{name}.weight", spec.hidden).to(dtype).float().contiguous()
+
     names = {f"{attention}{x}_proj": n for x, n in (("q", width), ("k", kv_width), ("v", kv_width))}
     matrices, biases = joined(names)
     present = [bias for bias in biases if bias is not None]
@@ -153,17 +127,15 @@ def _open_layer(weights: Weights, body: Body, prefix: str, dtype: torch.dtype) -
     if spec.qk_norm:
         q, k = (weights.vector(f"{attention}{x}_norm.weight", spec.head_size) for x in "qk")
         by_head = [q.repeat(spec.heads), k.repeat(spec.kv_heads)]
-        norms = _paired(torch.cat(by_head)[:, None], spec.head_size).view(-1, spec.head_size)
+        norms = _paired(torch.cat(by_head)[:, None], spec.head_size).float().contiguous()
     halves, half_biases = joined({f"{mlp}{x}_proj": spec.intermediate for x in ("gate", "up")})
     both = [bias for bias in half_biases if bias is not None]
     return Layer(
-        before_attention=weights.vector(f"{prefix}input_layernorm.weight", spec.hidden).to(dtype),
+        before_attention=norm("input_layernorm"),
         qkv=body.pack(qkv, bias),
         norms=norms,
         out=linear(f"{attention}o_proj", spec.hidden, width),
-        before_mlp=weights.vector(f"{prefix}post_attention_layernorm.weight", spec.hidden).to(
-            dtype
-        ),
+        before_mlp=norm("post_attention_layernorm"),
         gate_up=body.pack(torch.cat(halves), torch.cat(both) if len(both) == 2 else None),
         down=linear(f"{mlp}down_proj", spec.hidden, spec.intermediate),
     )

@@ -21,16 +21,16 @@ GUESSES = 4
 STRAIGHT, SCATTERED, SCRATCH = (1, 2), (5, 3), 7  # tiles
 
 
-def is_invariant(model: Model, dtype: torch.dtype, max_rows: int) -> bool:
+def is_invariant(model: Model, max_rows: int) -> bool:
     """Say whether a row's bits never depend on the rows beside it, where they lie or how they came.
 
     Uses tiles 1 to 7 of the KV memory and must run before the first session.
     """
-    return _linears_are_invariant(model, dtype, max_rows) and _steps_are_invariant(model, max_rows)
+    return _linears_are_invariant(model, max_rows) and _steps_are_invariant(model, max_rows)
 
 
 @torch.inference_mode()
-def _linears_are_invariant(model: Model, dtype: torch.dtype, max_rows: int) -> bool:
+def _linears_are_invariant(model: Model, max_rows: int) -> bool:
     spec, layer = model.spec, model.layers[0]
     inputs: dict[tuple[int, int], Linear] = {
         ((spec.heads + 2 * spec.kv_heads) * spec.head_size, spec.hidden): layer.qkv,
@@ -42,7 +42,7 @@ def _linears_are_invariant(model: Model, dtype: torch.dtype, max_rows: int) -> b
     seeded = torch.Generator().manual_seed(0)
     most = max(2, max_rows)
     for (_, size), linear in inputs.items():
-        x = torch.randn(most, size, generator=seeded).to(dtype)
+        x = torch.randn(most, size, generator=seeded)
         whole = linear(x)
         for count in ROW_COUNTS:
             if count < most and not torch.equal(linear(x[-count:].contiguous()), whole[-count:]):

@@ -61,7 +61,7 @@ class Target:
 
 
 def open_target(load: Load, progress: Callable[[float, str], None]) -> Target:
-    """Load, prove and return a target. Sets torch's thread count to one: linears alone use more.
+    """Load, prove and return a target. Sets torch's thread count.
 
     Args:
         progress: told (share done of the present part, what it is), many times a second.
@@ -74,10 +74,10 @@ def open_target(load: Load, progress: Callable[[float, str], None]) -> Target:
     if dtype is None:
         raise ModelError(f'dtype = "{load.dtype}": known are {", ".join(DTYPES)}')
     threads = load.threads or psutil.cpu_count() or 1
-    torch.set_num_threads(1)  # what is worth more takes more: `CpuBody`
+    torch.set_num_threads(threads)
     weights = open_weights(Path(load.path), progress)
     kinds = [kind for kind in Linears if kind is Linears.BLOCKS or can_pack(torch.float32)]
-    bodies = (CpuBody(weights.spec, dtype, kind, threads) for kind in kinds)
+    bodies = (CpuBody(weights.spec, dtype, kind) for kind in kinds)
     return prove(weights, dtype, bodies, load, progress)
 
 
@@ -95,13 +95,13 @@ def prove(
         slots = slots_for(spec, dtype, load.kv_tokens, psutil.virtual_memory().available)
         body.reserve(slots)
         progress(1.0, "self-test: are rows independent of each other?")
-        exact = is_invariant(model, dtype, load.max_rows)
+        exact = is_invariant(model, load.max_rows)
         if exact:
             break
     return Target(
         spec=spec,
         exact=exact,
-        fingerprint=_fingerprint(spec, load.dtype, body),
+        fingerprint=_fingerprint(spec, load.dtype, body.linears),
         linears=body.linears,
         slots=slots,
         memory_bytes=slots * bytes_per_slot(spec, dtype) + body.weight_bytes,
@@ -112,9 +112,9 @@ def prove(
     )
 
 
-def _fingerprint(spec: ModelSpec, dtype: str, body: CpuBody) -> str:
+def _fingerprint(spec: ModelSpec, dtype: str, linears: str) -> str:
     """R6: everything that may change a bit, hashed."""
     processor = torch.backends.cpu.get_cpu_capability()  # oneDNN and MKL pick kernels by it
     versions = [torch.__version__, processor]
-    parts = [spec.digest, dtype, body.linears, versions, body.threads, RANKS]
+    parts = [spec.digest, dtype, linears, versions, torch.get_num_threads(), RANKS]
     return hashlib.sha256(msgpack.packb(parts)).hexdigest()[:16]

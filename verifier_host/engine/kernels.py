@@ -1,0 +1,149 @@
+"""The compiled row operations (`kernels.c`) as Python functions; which instruction set is chosen
+here.
+
+They are built when the package is installed and loaded once. Arrays must be C-contiguous float32 or
+int32; shapes are the caller's to check.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int32, c_long, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from p2p.errors import ResourceError
+from verifier_host.engine.spec import ModelSpec
+from verifier_host.scheduling.rows import TILE, Int32, Rows
+
+LIBRARY = Path(__file__).with_name("_kernels.so")
+MAX_HEAD_SIZE = 512  # fixed arrays in kernels.c
+MAX_GROUP = 64
+_SETS = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name of the processor -> suffix
+
+
+class _Layout(Structure):
+    _fields_ = [
+        ("heads", c_int32),
+        ("kv_heads", c_int32),
+        ("size", c_int32),
+        ("is_bf16", c_int32),
+        ("qk_norm", c_int32),
+        ("norm_eps", c_float),
+        ("scale", c_float),
+    ]
+
+
+class _Step(Structure):
+    _fields_ = [
+        ("rows", c_int32),
+        ("sessions", c_int32),
+        *((name, c_void_p) for name in (
+            "position", "slot", "parent", "first", "first_tile", "tiles", "first_moved", "moved",
+            "cosine", "sine",
+        )),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The functions of one library for one instruction set."""
+
+    name: str
+    norm: Any
+    swiglu: Any
+    attend: Any
+    plan: Any
+    settle: Any
+
+
+def open_kernels(library: Path = LIBRARY) -> Kernels:
+    """Load the library for this processor.
+
+    Raises:
+        ResourceError: it was not built; says how to.
+    """
+    try:
+        found = ctypes.CDLL(str(library))
+    except OSError as error:
+        raise ResourceError(
+            f"the engine's compiled operations cannot be loaded: {error}; install the package again"
+            " where a C compiler is (pip install --force-reinstall --no-deps nexusnode)"
+        ) from error
+    kind = _SETS.get(torch.backends.cpu.get_cpu_capability(), "base")
+    if not hasattr(found, f"nexus_norm_{kind}"):
+        kind = "base"
+    pointer, number = c_void_p, c_int32
+    arguments = {
+        "norm": ([number, number, pointer, pointer, pointer, c_float, pointer], None),
+        "swiglu": ([number, number, pointer, pointer], None),
+        "attend": ([POINTER(_Layout), POINTER(_Step), pointer, pointer, pointer, pointer], number),
+        "plan": ([POINTER(_Step), pointer, pointer, pointer, c_long], c_long),
+        "settle": ([POINTER(_Layout), pointer, number, pointer, pointer, pointer], None),
+    }
+    functions = {}
+    for name, (types, result) in arguments.items():
+        function = getattr(found, f"nexus_{name}_{kind}")
+        function.argtypes, function.restype = types, result
+        functions[name] = function
+    return Kernels(kind, **functions)
+
+
+def layout(spec: ModelSpec, dtype: torch.dtype) -> Any:
+    """Return what the kernels must know of a model."""
+    return _Layout(
+        heads=spec.heads,
+        kv_heads=spec.kv_heads,
+        size=spec.head_size,
+        is_bf16=dtype == torch.bfloat16,
+        qk_norm=spec.qk_norm,
+        norm_eps=spec.norm_eps,
+        scale=spec.head_size**-0.5,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step as the kernels see it; `arrays` keeps alive what `step` points to."""
+
+    step: Any
+    arrays: Sequence[object]
+
+
+def plan_step(
+    kernels: Kernels, rows: Rows, cosine: torch.Tensor, sine: torch.Tensor, room: Int32
+) -> Plan:
+    """Lay a step out: homes of tiles, and rows whose keys are elsewhere.
+
+    Args:
+        cosine, sine: [R, size / 2] float32.
+        room: a place for the second, used while it suffices.
+    """
+    first_tile, tiles = _homes(rows)
+    first = np.array([*(s.start for s in rows.sessions), len(rows.token)], np.int32)
+    first_moved = np.zeros(len(rows.token) + 1, np.int32)
+    arrays = [rows.position, rows.slot, rows.parent, first, first_tile, tiles, first_moved, room]
+    arrays = [np.ascontiguousarray(array, np.int32) for array in arrays]
+    places = [array.ctypes.data for array in arrays]
+    step = _Step(len(rows.token), len(rows.sessions), *places, cosine.data_ptr(), sine.data_ptr())
+    needed = kernels.plan(step, places[5], places[6], places[7], len(room))
+    if needed > len(room):
+        return plan_step(kernels, rows, cosine, sine, np.empty(needed, np.int32))
+    return Plan(step, [*arrays, cosine, sine])
+
+
+def _homes(rows: Rows) -> tuple[Int32, Int32]:
+    """Return where each session's tiles begin, and the tiles of its committed positions; -1 in
+    those that begin in this step."""
+    firsts, parts = [0], []
+    for session in rows.sessions:
+        known = session.prefix[::TILE] // TILE
+        last = int(rows.position[session.start : session.stop].max()) // TILE
+        own = np.full(last + 1, -1, np.int32)
+        own[: len(known)] = known[: last + 1]
+        parts.append(own)
+        firsts.append(firsts[-1] + len(own))
+    return np.array(firsts, np.int32), np.concatenate(parts)
