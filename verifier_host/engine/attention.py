@@ -1,7 +1,7 @@
 """Which keys each row of a step reads, laid out once per step: each layer is then a few big ops.
 
-Rules R2 and R3 (verification.md 1.4) live here. A tree is computed as its root-to-leaf paths. Key p
-is always column p % TILE of tile p // TILE of its path, whatever is prefix or guess; what a row may
+Rules R2 and R3 of `body_cpu.py` live here. A tree is computed as its root-to-leaf paths. Key p is
+always column p % TILE of tile p // TILE of its path, whatever is prefix or guess; what a row may
 not see is hidden, not left out. Query rows of one kv head are padded to at least `LEAST_ROWS`.
 
 Letters: `R` rows, `H` heads, `K` kv heads, `D` head size, `G` paths, `N` tiles, `M` query rows of
@@ -18,9 +18,7 @@ from torch import Tensor
 from verifier_host.scheduling.rows import TILE, Int32, Rows, SessionRows
 
 Index = npt.NDArray[np.int64]
-LEAST_ROWS = (
-    16  # fp32 bmm has other bit classes below 6 rows (bmm_classes, 1.4 R3); 16 is one block
-)
+LEAST_ROWS = 16  # fp32 bmm has other bit classes below 6 rows (measured; R3); 16 is one block
 SHORT = 8  # full tiles × paths up to which gathering them with the tail beats a pass of their own
 HIDDEN = -np.inf  # of a score, exactly 0 after exp; MKL takes -1e30 three times as long
 

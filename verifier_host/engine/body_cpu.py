@@ -1,7 +1,14 @@
 """The CPU body: oneDNN-packed linears and tiled attention; rows never change each other's bits.
 
-Rules R1, R3 and R4 of verification.md 1.4 are here, R2 in `attention.py`. Attention computes in
-float32 whatever the model's type, so that its products have one class of kernels to prove.
+Attention computes in float32 whatever the model's type, so that its products have one class of
+kernels to prove. The rules that make a row's bits a function of its own prefix:
+
+R1  Linears take packed weights and at least 2 rows: one row may take another kernel.
+R2  Key p is always column p % TILE of tile p // TILE, whatever is prefix or guess (`attention.py`).
+R3  Query rows of one kv head are padded to 16 (`attention.py`).
+R4  The softmax's denominator is a column of ones in V, so no sum depends on a step's width.
+R5  All else is row-wise with reductions of one row's size (`model.py`).
+R6  One thread count, type and kernel library for a worker's life, hashed in its fingerprint.
 """
 
 from collections.abc import Callable
@@ -19,7 +26,7 @@ from verifier_host.engine.spec import ModelSpec
 from verifier_host.scheduling.rows import Int32, Rows
 
 LEAST_LINEAR_ROWS = 2  # one row may take a matrix-vector kernel, another class of bits (R1)
-PACKED_FOR = 16  # rows oneDNN is told to expect; a layout for 1 row had two classes (1.4)
+PACKED_FOR = 16  # rows oneDNN is told to expect; a layout for 1 row had two classes (measured)
 BLOCK = 16
 
 
