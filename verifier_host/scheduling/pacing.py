@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_TREE_ROWS = 16  # of one session in a step: on a CPU 16 cost 1.1 times one, 32 1.8 (measured)
+MAX_TREE_ROWS = 16  # of one session in a step; chosen: beyond it a CPU pays per row (`times.py`)
 FIRST_BUDGET = 8  # of a session nothing is known of; chosen
 LEAST_BUDGET = 4  # below it a node cannot show what it is worth
 FLOOR = 0.02  # survival below which a node drafts no chain on (`nexusnode/draft/frontier.py`)
