@@ -152,7 +152,7 @@ class Fleet:
         self.bootstrap_address = _when_written(address_file, self.bootstrap)
 
     def node_id(self, node: Member) -> str:
-        """Return a node's peer id; `doctor` makes its identity if there is none."""
+        """Return a node's peer id; `nexusnode id` makes its identity if there is none."""
         done = subprocess.run(
             [str(BIN / "nexusnode"), "id", "--data", str(node.folder)],
             capture_output=True,

@@ -27,7 +27,12 @@ TABLE = (
         live=True,
     ),
     Setting(
-        "limits.threads", int, 0, "Threads of the draft model; 0 = half the cores.", low=0, high=64
+        "limits.threads",
+        int,
+        0,
+        "Threads of the draft model; 0 = half the cores, at most 4.",
+        low=0,
+        high=64,
     ),
     Setting("limits.sessions", int, 8, "Answers drafted at the same time.", low=1, high=64),
     Setting(

@@ -1,6 +1,6 @@
 """What a node is doing and why, and the one table of words for it.
 
-Command line, tray and window show the same title, sentence and icon (desktop.md §5). Pure: times
+Command line, tray and window show the same title, sentence and icon. Pure: times
 come in as text that the caller has written for its reader.
 """
 
@@ -28,7 +28,7 @@ class Reason(Enum):
 
 
 class WorkerState(Enum):
-    """The draft worker as the daemon sees it (draft-engine.md §8)."""
+    """The draft worker as the daemon sees it."""
 
     ABSENT = "absent"
     STARTING = "starting"

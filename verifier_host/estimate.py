@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from p2p.errors import ResourceError
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2}
-RESERVE = 0.10  # of free memory, left alone (verification.md 3.3)
+RESERVE = 0.10  # of free memory, left alone; chosen
 LOGIT_BYTES = 4
 WORK_COPIES = 4  # chosen: logits, their noise, a sorted and a masked copy
 RUNTIME_BYTES = 400 << 20  # torch and its thread pools, resident before any weight
@@ -51,7 +51,7 @@ def estimate(need: Need, free_bytes: int, kv_tokens: int = 0) -> Estimate:
     size = DTYPE_BYTES[need.dtype]
     weights = need.parameters * size
     work = RUNTIME_BYTES + need.max_rows * need.vocabulary * LOGIT_BYTES * WORK_COPIES
-    # V has one column more, of ones, for the softmax denominator (verification.md 1.4, R4).
+    # V has one column more, of ones, for the softmax denominator (`engine/body_cpu.py`, R4).
     per_token = need.layers * need.kv_heads * (2 * need.head_size + 1) * size
     room = int(free_bytes * (1 - RESERVE)) - weights - work
     most = max(0, room // per_token)

@@ -1,5 +1,4 @@
-"""What front and engine worker say over their pipe (verification.md 3.1). Bounds guard against
-bugs."""
+"""What front and engine worker say over their pipe. Bounds guard against bugs."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -43,7 +42,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """`choose`'s settings, verification.md 1.1; top_k 0, top_p 1 and min_p 0 are off."""
+    """`choose`'s settings (docs/protocol.md, 7.4); top_k 0, top_p 1 and min_p 0 are off."""
 
     temperature: Annotated[float, Span(0, 2)] = 1.0
     top_k: U32 = 0
@@ -61,8 +60,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin or, with `committed` tokens, take up a session again; the key stays (verification.md
-    1.1).
+    """Begin or, with `committed` tokens, take up a session again; the key stays.
 
     `namespace` parts prefix caches (one per API key); `max_new` counts from the prompt's end.
     """
@@ -140,7 +138,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """One drafter's part of a commit: `tip` and `credited` of network.md §5."""
+    """One drafter's part of a commit: `tip` and `credited` of docs/protocol.md, 5.7."""
 
     drafter: U32
     tip: U32

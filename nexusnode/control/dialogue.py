@@ -1,4 +1,4 @@
-"""Both ends of one control connection without I/O: bytes in, calls and answers out (desktop.md §7).
+"""Both ends of one control connection without I/O: bytes in, calls and answers out.
 
     call    [0, id, method, params]              answer  [1, id, result]
     refusal [2, id, code, sentence, detail]      event   [3, topic, seq, data]

@@ -1,4 +1,4 @@
-"""Methods and topics of the control API v1 and the shape of what they carry (desktop.md §7).
+"""Methods and topics of the control API v1 and the shape of what they carry.
 
 Each params, result and data is one frozen dataclass, on the wire an array in field order. A new
 field is appended and raises `API`; `Hello` and `Welcome` never change.

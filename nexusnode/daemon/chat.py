@@ -1,4 +1,4 @@
-"""The user's own questions to a host's OpenAI API, with the origin of every token (desktop.md §7).
+"""The user's own questions to a host's OpenAI API, with the origin of every token.
 
 Prompts and answers pass through and are kept nowhere. A host's bytes are bounded, and never
 trusted.

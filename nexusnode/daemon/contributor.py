@@ -57,6 +57,10 @@ class Contributor:
         self._started = trio.current_time()
         self._is_serving = False
         self.quit = trio.Event()
+        # Set by `begin`: each of them is made with this contributor in its hands.
+        self._worker: DraftWorker
+        self._hosts: Hosts
+        self._drafting: Drafting
 
     def begin(self, worker: DraftWorker, hosts: Hosts, drafting: Drafting) -> None:
         self._worker = worker

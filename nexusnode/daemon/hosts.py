@@ -1,5 +1,4 @@
-"""Whom to draft for: one stream per host that was found, dialled again when it ends (network.md
-§6).
+"""Whom to draft for: one stream per host that was found, dialled again when it ends.
 
 Discovery calls `found` with every valid record; each host then has a task of its own.
 """

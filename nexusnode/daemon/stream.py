@@ -1,7 +1,7 @@
 """One stream to one host: link, protocol end and writer, and the pace at which guesses are sent.
 
-Guesses of several decodes share a frame: a host takes 200 frames a second from a node (network.md
-§6).
+Guesses of several decodes share a frame: a host takes 200 frames a second from a node
+(docs/protocol.md, 6.4).
 """
 
 from collections.abc import Callable

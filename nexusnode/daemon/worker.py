@@ -2,7 +2,6 @@
 
 What it drafts for is `drafting.py`'s business; that room is told when a worker is ready, and
 replays.
-Rules: draft-engine.md §8.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """How likely a guess is right, given that its parent is: p̂, learnt from what hosts commit. Pure.
 
 A table of hits and offers by rank, margin, temperature and source, on top of a prior; one table for
-each host, as each has its own target (draft-engine.md §5).
+each host, as each has its own target.
 """
 
 from bisect import bisect_right
@@ -25,7 +25,7 @@ CHANCE_CAP = 0.995
 # the hit rate changes fastest.
 MARGIN_EDGES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.2, 1.5, 1.9, 2.4, 3.0, 3.7, 4.5, 5.5, 7.0)
 
-# Without a measured prior: by rank (draft-engine.md §5), moved by the margin.
+# Without a measured prior: by rank (chosen), moved by the margin.
 RANK_CHANCE = (0.6, 0.12, 0.06, 0.03)
 NGRAM_CHANCE = 0.7
 

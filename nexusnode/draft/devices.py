@@ -2,7 +2,7 @@
 
 from p2p.errors import ResourceError
 
-RESERVE_BYTES = 300 << 20  # left to the machine beside model and KV memory (draft-engine.md §7)
+RESERVE_BYTES = 300 << 20  # left to the machine beside model and KV memory; chosen
 DEFAULT_SESSIONS = 8
 DEFAULT_CONTEXT = 4096
 MAX_SESSIONS = 64  # chosen; llama.cpp's own limit is 256 sequences

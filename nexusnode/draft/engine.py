@@ -1,7 +1,7 @@
 """What runs a draft model: one context, several token streams, one call a turn.
 
 A stream is one sequence of tokens in KV memory; positions in it have no gaps. Bodies: `llama.py`,
-and the twin `fake.py` (draft-engine.md §9).
+and the twin `fake.py`.
 `V` is the vocabulary, `K` the number of rows that want logits.
 """
 

@@ -1,4 +1,4 @@
-"""Which tokens the next decode computes, over all sessions. Pure (draft-engine.md §5).
+"""Which tokens the next decode computes, over all sessions. Pure.
 
 A session asks by a `Want`; `Turn` shares the rows of a decode among hosts by their weights
 (deficit round robin, Shreedhar and Varghese 1995) and inside a host by survival.
@@ -7,9 +7,10 @@ A session asks by a `Want`; `Turn` shares the rows of a decode among hosts by th
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-CHAIN_FLOOR = 0.02  # survival below which the chain ends (scheduling.md §4)
+# Survival below which the chain ends. In a simulation 0.005 gained 1 % for a third more guesses.
+CHAIN_FLOOR = 0.02
 LEAF_FLOOR = 0.02  # survival below which a further candidate is not worth its bytes
-MAX_DEPTH = 64  # guesses below the committed text that a host looks at (verification.md 2.1)
+MAX_DEPTH = 64  # guesses below the committed text that a host looks at (docs/protocol.md, 5.8)
 RUN_ROWS = 8  # longest chunk of a repetition
 DRAFT_ROWS = 16  # rows for guesses in one decode: bounds how long a commit waits
 PROMPT_ROWS = 64  # rows of a prompt in one decode on a CPU

@@ -1,4 +1,4 @@
-"""What a draft worker needs to find in its environment when it starts (draft-engine.md §8).
+"""What a draft worker needs to find in its environment when it starts.
 
 Cheap to import, for the daemon: neither numpy nor llama.cpp.
 """
@@ -21,7 +21,7 @@ def environment(threads: int) -> dict[str, str]:
     """Return the variables to start a worker with; `threads` 0 = `default_threads()`.
 
     They are read when the libraries load, so they must stand at exec. With passive waiting the
-    90th percentile of a step on a busy machine is 19 ms, not 146 (2 threads, draft-engine.md §3);
+    90th percentile of a step on a busy machine is 19 ms, not 146 (measured, 2 threads);
     without GGML_NO_BACKTRACE a failed assert starts gdb, seconds long.
     """
     return {

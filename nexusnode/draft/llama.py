@@ -1,7 +1,7 @@
 """llama.cpp as a `DraftEngine`: the one file that imports llama_cpp.
 
 Pinned to llama-cpp-python 0.3.36: its structs change every few weeks, so their sizes are checked
-and a few tokens are decoded before anything else (draft-engine.md §1, §2). What llama.cpp would
+and a few tokens are decoded before anything else. What llama.cpp would
 answer by ending the process (GGML_ASSERT) is refused here first.
 """
 
@@ -213,7 +213,7 @@ def _open_context(model: int, streams: int, cells: int, outputs: int, threads: i
     # Without it the compute buffer is n_batch x vocabulary; below n_seq_max the process aborts.
     params.n_outputs_max = outputs
     params.n_threads = params.n_threads_batch = threads
-    # Streams: a row reads only its own session's cells (draft-engine.md §3).
+    # Streams: a row reads only its own session's cells.
     params.kv_unified = False
     params.no_perf = True
     context: int | None = lib.llama_init_from_model(model, params)

@@ -1,5 +1,4 @@
-"""What daemon and draft worker say over their pipe (draft-engine.md §8). Bounds guard against
-bugs."""
+"""What daemon and draft worker say over their pipe. Bounds guard against bugs."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -77,7 +76,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One cell of a calibration table: p̂ = hits / offers (draft-engine.md §5)."""
+    """One cell of a calibration table: p̂ = hits / offers."""
 
     rank: U8
     margin: U8
@@ -108,7 +107,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Share of time the worker may compute, 0.05-1 (desktop.md §5)."""
+    """Share of time the worker may compute, 0.05-1."""
 
     duty: Annotated[float, Span(0.05, 1)]
 

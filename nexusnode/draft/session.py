@@ -1,7 +1,7 @@
 """One session as its drafter sees it: the committed text, the guesses below it, the budget.
 
 The guesses are a chain with leaves: a second row costs a CPU nearly a full step, so only the chain
-is decoded and the other candidates of a place are sent as they are (draft-engine.md §3, §5). No
+is decoded and the other candidates of a place are sent as they are. No
 engine here: logits come in, guesses and tokens to decode come out.
 """
 

@@ -1,7 +1,7 @@
 """The draft worker: a child process that loads one model and drafts for all sessions of the daemon.
 
 Its loop: apply everything that has arrived, decode once, say what grew. It holds nothing that the
-daemon cannot replay, and is ended by SIGKILL at any moment (draft-engine.md §8).
+daemon cannot replay, and is ended by SIGKILL at any moment.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""May this node draft now, and if not, why and until when: a pure function (desktop.md §5)."""
+"""May this node draft now, and if not, why and until when: a pure function."""
 
 from dataclasses import dataclass
 

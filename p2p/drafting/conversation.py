@@ -1,7 +1,7 @@
 """What both ends of a stream share: frames in and out, heartbeat, flood control, counted refusals.
 
 Bytes and `now` (monotonic seconds) go in, messages and bytes come out. What the messages mean is
-for `node_end.py` and `host_end.py`; limits are those of network.md §6.
+for `node_end.py` and `host_end.py`; limits are those of docs/protocol.md, 6.
 """
 
 from collections import Counter
@@ -39,7 +39,8 @@ STALE_SECONDS = 30.0  # frames may cross a CLOSE for so long
 MAX_PENDING_BYTES = 1 << 20
 TEXT_BYTES = 128
 
-# Off a peer's score: an offence against a session, a frame for one that never was (network.md §6).
+# Off a peer's score (docs/protocol.md, 6.2 and 6.3): an offence against a session, a frame for one
+# that never was.
 SESSION_OFFENCE = 10
 STRAY_OFFENCE = 1
 

@@ -1,6 +1,6 @@
 """When no tokenizer is common: the host shows its tokens, the node names the first that differs.
 
-Specification: network.md §5, tokenizer mismatch.
+Specification: docs/protocol.md, 8.5.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from p2p.wire.fingerprint import Entry
 from p2p.wire.messages import LADDER_STEP, Vocabulary, VocabularyEntry
 
-SHOWN_BYTES = 128  # of one token, VOCAB's bound: longer ones are compared by their beginning
+SHOWN_BYTES = 128  # of one token, VOCABULARY's bound: longer ones are compared by their beginning
 _FRAME_BYTES = 60_000  # leaves room for signature and head in a peer's 65,536
 _ENTRY_BYTES = 5  # array, kind and length in front of the text
 

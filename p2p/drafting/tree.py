@@ -1,40 +1,40 @@
-"""One session's tree of guesses at the host, merged over all its drafters (verification.md 2.1).
+"""One session's tree of guesses at the host, merged over all its drafters.
 
-The same token on the same parent is one node, whoever sent it. Guesses cross commits on the wire,
+The same token on the same parent is one guess, whoever sent it. Guesses cross commits on the wire,
 so one that repeats committed text is not stale: its id becomes a *name of that place*, and its
-descendants still find the root through it (network.md §5).
+descendants still find the root through it (docs/protocol.md, 5.5).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-MAX_NODES = 256  # of one session over all drafters; the surplus is counted and dropped
-MAX_LIVE = 256  # ids of one drafter that name a node, and again ids that name a committed place
+MAX_GUESSES_LIVE = 256  # of one session over all drafters; the surplus is counted and dropped
+MAX_LIVE = 256  # ids of one drafter that name a guess, and again ids that name a committed place
 MAX_DEPTH = 64  # below the committed text
 MAX_DRAFTERS = 64  # of one session
 NOBODY = 0  # drafters are numbered from 1
 
 
 class Name(NamedTuple):
-    """One drafter's id for a node, its score (255·√chance) and the arrival that brought it."""
+    """One drafter's id for a guess, its score (255·√chance) and the arrival that brought it."""
 
     id: int
     score: int
     arrival: int
 
 
-class Node:
-    """A guess at absolute `position`; `names` holds its drafters, the first to have it first."""
+class Guess:
+    """One token on its parent, at absolute `position`; `names`: its drafters as they came."""
 
     __slots__ = ("aliases", "children", "names", "order", "parent", "position", "token")
 
-    def __init__(self, token: int, position: int, parent: "Node | None", order: int) -> None:
+    def __init__(self, token: int, position: int, parent: "Guess | None", order: int) -> None:
         self.token = token
         self.position = position
         self.parent = parent
         self.order = order
-        self.children: dict[int, Node] = {}
+        self.children: dict[int, Guess] = {}
         self.names: dict[int, Name] = {}
         self.aliases: list[tuple[int, int]] = []  # (drafter, id) of a drafter that repeats itself
 
@@ -64,7 +64,7 @@ class _Drafter:
     def __init__(self) -> None:
         self.last = 0
         self.pos = 0
-        self.live: dict[int, Node] = {}
+        self.live: dict[int, Guess] = {}
         self.passed: dict[int, int] = {}  # id -> committed position it names
 
 
@@ -76,12 +76,12 @@ class Tree:
         root: stands for the last committed token; its children guess position `len(text)`.
         arrivals: blocks added so far; what had arrived when a step's rows were packed is told by
             the number at that moment.
-        size: nodes below the root.
+        size: guesses below the root.
     """
 
     def __init__(self, text: Sequence[int], vocabulary: int) -> None:
         self.text = list(text)
-        self.root = Node(self.text[-1], len(self.text) - 1, None, 0)
+        self.root = Guess(self.text[-1], len(self.text) - 1, None, 0)
         self.arrivals = 0
         self.size = 0
         self._vocabulary = vocabulary
@@ -93,15 +93,15 @@ class Tree:
         """Who has sent a block and not left."""
         return tuple(self._drafters)
 
-    def nodes(self) -> Iterator[Node]:
-        """Yield every node below the root, parents before children."""
+    def guesses(self) -> Iterator[Guess]:
+        """Yield every guess below the root, parents before children."""
         frontier = list(self.root.children.values())
-        for node in frontier:
-            yield node
-            frontier.extend(node.children.values())
+        for guess in frontier:
+            yield guess
+            frontier.extend(guess.children.values())
 
     def live(self, drafter: int) -> int:
-        """Return how many ids of a drafter name a node."""
+        """Return how many ids of a drafter name a guess."""
         known = self._drafters.get(drafter)
         return len(known.live) if known else 0
 
@@ -173,8 +173,8 @@ class Tree:
         for token in tokens:
             old = self.root
             self.root = self._step_to(token)
-            for node in old.children.values():
-                self._prune(node)
+            for guess in old.children.values():
+                self._prune(guess)
             self.text.append(token)
             self.root.parent = None
             if self.root.names:
@@ -199,53 +199,53 @@ class Tree:
         return sources, parts
 
     def leave(self, drafter: int) -> None:
-        """Forget a drafter's guesses and names; nodes that only it had go too."""
+        """Forget a drafter's guesses and names; guesses that only it had go too."""
         known = self._drafters.pop(drafter, None)
         if known is None:
             return
-        for node in {id(node): node for node in known.live.values()}.values():
-            del node.names[drafter]
-            node.aliases = [alias for alias in node.aliases if alias[0] != drafter]
-            # Who has a node has its parent too, so what nobody has is a whole subtree.
-            if not node.names and node.parent is not None:
-                node.parent.children.pop(node.token, None)
+        for guess in {id(guess): guess for guess in known.live.values()}.values():
+            del guess.names[drafter]
+            guess.aliases = [alias for alias in guess.aliases if alias[0] != drafter]
+            # Who has a guess has its parent too, so what nobody has is a whole subtree.
+            if not guess.names and guess.parent is not None:
+                guess.parent.children.pop(guess.token, None)
                 self.size -= 1
         self.root.names.pop(drafter, None)
 
-    def _step_to(self, token: int) -> Node:
-        """Take the guess that came true out of the root's children; a bare node if none did."""
+    def _step_to(self, token: int) -> Guess:
+        """Take the guess that came true out of the root's children; a bare one if none did."""
         if token in self.root.children:
             return self.root.children.pop(token)
-        return Node(token, len(self.text), None, 0)
+        return Guess(token, len(self.text), None, 0)
 
     def _hang(
-        self, drafter: int, known: _Drafter, id: int, parent: Node, token: int, score: int
+        self, drafter: int, known: _Drafter, id: int, parent: Guess, token: int, score: int
     ) -> bool:
         if len(known.live) >= MAX_LIVE:
             return False
-        node = parent.children.get(token)
-        if node is None:
-            if self.size >= MAX_NODES or parent.position + 1 - len(self.text) >= MAX_DEPTH:
+        guess = parent.children.get(token)
+        if guess is None:
+            if self.size >= MAX_GUESSES_LIVE or parent.position + 1 - len(self.text) >= MAX_DEPTH:
                 return False
             self._order += 1
             self.size += 1
-            node = Node(token, parent.position + 1, parent, self._order)
-            parent.children[token] = node
-        if drafter in node.names:
-            node.aliases.append((drafter, id))
+            guess = Guess(token, parent.position + 1, parent, self._order)
+            parent.children[token] = guess
+        if drafter in guess.names:
+            guess.aliases.append((drafter, id))
         else:
-            node.names[drafter] = Name(id, score, self.arrivals)
-        known.live[id] = node
+            guess.names[drafter] = Name(id, score, self.arrivals)
+        known.live[id] = guess
         return True
 
-    def _prune(self, top: Node) -> None:
+    def _prune(self, top: Guess) -> None:
         dead = [top]
-        for node in dead:
-            dead.extend(node.children.values())
-            node.parent = None  # no cycle is left for the garbage collector to find
-            for drafter, name in node.names.items():
+        for guess in dead:
+            dead.extend(guess.children.values())
+            guess.parent = None  # no cycle is left for the garbage collector to find
+            for drafter, name in guess.names.items():
                 del self._drafters[drafter].live[name.id]
-            for drafter, id in node.aliases:
+            for drafter, id in guess.aliases:
                 del self._drafters[drafter].live[id]
         self.size -= len(dead)
 

@@ -1,8 +1,8 @@
 """The broad guard around what a peer can start here: its stream may fail, its neighbours' may not.
 
-py-libp2p 0.8.1 ends the whole host on an exception in a stream handler (network.md §2, trap 1), its
-own handlers and negotiation included. So this room needs an `except Exception` of its own beside
-that of `p2p/process/guard.py`, which guards our tasks and may not be imported from here.
+py-libp2p 0.8.1 ends the whole host on an exception in a stream handler, its own handlers and
+negotiation included (`tests/p2p/test_traps.py`, 01). So this room needs an `except Exception` of
+its own beside that of `p2p/process/guard.py`, which guards our tasks and may not be imported here.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """The `Directory` over the DHT: how this peer joins its servers, publishes and looks up.
 
-A DHT is slow and lossy (network.md §2, traps 14-21): every call here has a deadline and runs in the
-caller's own task, never on the way of a request.
+A DHT is slow and lossy (`tests/p2p/test_traps.py`, 14-21): every call here has a deadline and
+runs in the caller's own task, never on the way of a request.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""How hosts make themselves found and nodes find them, over any `Directory` (network.md §4).
+"""How hosts make themselves found and nodes find them, over any `Directory`: docs/protocol.md, 9.
 
 A host publishes its signed record and names itself under keys that follow from its targets and
 tokenizers; a node looks under those of its drafts. Both loops run for ever, in tasks of their own.

@@ -1,4 +1,4 @@
-"""Each workaround for py-libp2p 0.8.1, in one place; numbers are those of network.md §2.
+"""Each workaround for py-libp2p 0.8.1, in one place; numbers are those of the traps in its tests.
 
 A workaround goes when its canary in `tests/p2p/test_traps.py` fails: there the library's behaviour
 is held to what is described here.

@@ -1,6 +1,6 @@
 """py-libp2p 0.8.1's Kademlia DHT, held to our rules: one namespace, signed records, servers only.
 
-Numbers are those of network.md §2; canaries in `tests/p2p/test_traps.py`.
+Numbers are those of the traps in `tests/p2p/test_traps.py`, which holds their canaries.
 """
 
 import time

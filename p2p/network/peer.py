@@ -1,4 +1,4 @@
-"""This process as a libp2p peer: noise and yamux over TCP, every handler guarded (network.md 1, 2).
+"""This process as a libp2p peer: noise and yamux over TCP, every handler guarded.
 
 The library's traps are dealt with in `fixes.py` and `kad.py`; what is left of it is here.
 """

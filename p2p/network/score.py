@@ -1,4 +1,4 @@
-"""How long a peer that misbehaved has to stay away (network.md 6). Pure.
+"""How long a peer that misbehaved has to stay away (docs/protocol.md, 6). Pure.
 
 A standing starts at 100 and regains a point a minute; below 0 the peer is banned. Everything here
 is told the time, in monotonic seconds.

@@ -1,7 +1,7 @@
 """Drives one sans-IO end over one link: a reader, a writer and a timer, until the stream ends.
 
 The end decides what is said and when, and when to read on; here bytes move, and a peer that does
-not take them is cut off (network.md 6). What they mean is none of this file's business.
+not take them is cut off (docs/protocol.md, 6.4). What they mean is none of this file's business.
 """
 
 import math

@@ -22,7 +22,7 @@ from p2p.network.contain import ignore
 from p2p.wire.identity import PeerId
 from p2p.wire.record import HostRecord
 
-READ_BYTES = 65_536  # in bulk: each read costs a window update (network.md §2, trap 7)
+READ_BYTES = 65_536  # in bulk: each read costs a window update (`tests/p2p/test_traps.py`, 07)
 STALE_SECONDS = 10.0  # heartbeats come every 5 s
 
 

@@ -6,7 +6,7 @@ Peer stream, worker pipe and control socket all carry it. What is inside a frame
 
 from p2p.errors import BadLength
 
-MAX_PEER_BYTES = 65_536  # network.md §5: signature and payload
+MAX_PEER_BYTES = 65_536  # docs/protocol.md, 1.3: signature and payload
 MIN_PEER_BYTES = 65  # a 64-byte signature and at least one byte
 MAX_LOCAL_BYTES = 1 << 20  # pipes and control socket
 

@@ -1,6 +1,6 @@
 """The drafting protocol `/nexus/draft/1`: what a node and a host say to each other.
 
-Frames and their bounds only (network.md §5, docs/protocol.md). Who may say what, and when, is for
+Frames and their bounds only (docs/protocol.md, 3). Who may say what, and when, is for
 `drafting/node_end.py` and `drafting/host_end.py`; signatures and hash chain are in `chain.py`.
 """
 
@@ -13,7 +13,7 @@ from p2p.wire.schema import U8, U16, U32, U64, Codec, Digest, Size, Span
 
 PROTOCOL = "/nexus/draft/1"
 VERSION = 1
-NOISE_SPEC = 1  # nexus-noise-v1, verification.md 1.1
+NOISE_SPEC = 1  # nexus-noise-v1: docs/protocol.md, 7
 MAX_GUESSES = 64  # in one block
 MAX_LIVE = 256  # guesses of one drafter in one session
 MAX_BLOCKS = 64  # in one frame
@@ -48,7 +48,7 @@ class ByeReason(IntEnum):
 
 
 class TokenKind(IntEnum):
-    """What an entry of a vocabulary is, for `tok_fp` (network.md §4)."""
+    """What an entry of a vocabulary is, for `tok_fp` (docs/protocol.md, 8.1)."""
 
     NORMAL = 0
     BYTE = 1
@@ -154,7 +154,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Tokens that are final, the first at position `pos`; `tip`, `credited`: network.md §5."""
+    """Tokens that are final, the first at `pos`; `tip`, `credited`: docs/protocol.md, 5.7."""
 
     sid: Sid
     seq: U32

@@ -27,7 +27,7 @@ samplings = st.builds(
 
 
 def slowly(logits: Logits, sampling: Sampling, position: int) -> list[int]:
-    """All tokens by noised score, best first, as verification.md 1.1 chooses."""
+    """All tokens by noised score, best first, as docs/protocol.md, 7.4 chooses."""
     z = logits.astype(np.float32) / np.float32(sampling.temperature)
     kept = [True] * len(z)
     if sampling.top_k:

@@ -1,6 +1,6 @@
 """Streams of an engine: what they hold after cuts; on the twin and on llama.cpp the same tests.
 
-Same chunks give the same bits; other chunks may differ by half a logit (draft-engine.md §2).
+Same chunks give the same bits; other chunks may differ by half a logit.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How long a peer that misbehaved stays away: network.md §6, line by line."""
+"""How long a peer that misbehaved stays away: docs/protocol.md, 6, line by line."""
 
 import pytest
 from hypothesis import given

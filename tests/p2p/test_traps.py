@@ -1,4 +1,4 @@
-"""What py-libp2p 0.8.1 does, trap by trap (network.md §2), and that our peers do not fall in.
+"""What py-libp2p 0.8.1 does, trap by trap, and that our peers do not fall in.
 
 A `canary` holds the library to its trap: when it fails, the library has changed and the workaround
 in `p2p/network/fixes.py` or `kad.py` may go. The tests beside them hold our peers to the right

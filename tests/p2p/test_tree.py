@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from p2p.drafting.tree import (
     MAX_DEPTH,
     MAX_DRAFTERS,
+    MAX_GUESSES_LIVE,
     MAX_LIVE,
-    MAX_NODES,
     NOBODY,
     Added,
-    Node,
+    Guess,
     Part,
     Tree,
 )
@@ -30,13 +30,13 @@ def tree_of(*text: int) -> Tree:
 def paths(tree: Tree) -> dict[tuple[int, ...], dict[int, int]]:
     """{tokens below the root: {drafter: id}}."""
     found: dict[tuple[int, ...], dict[int, int]] = {}
-    for node in tree.nodes():
+    for guess in tree.guesses():
         tokens: list[int] = []
-        at: Node | None = node
+        at: Guess | None = guess
         while at is not None and at is not tree.root:
             tokens.insert(0, at.token)
             at = at.parent
-        found[tuple(tokens)] = {drafter: name.id for drafter, name in node.names.items()}
+        found[tuple(tokens)] = {drafter: name.id for drafter, name in guess.names.items()}
     return found
 
 
@@ -234,8 +234,8 @@ def test_the_tree_has_256_nodes_and_no_more() -> None:
             assert tree.add(drafter, 3, first, [0] * 64, tokens, [9] * 64).live == 64
 
     assert tree.add(3, 3, 1, [0], [1], [9]).surplus == 1
-    assert tree.add(3, 3, 2, [0], [1001], [9]).live == 1  # a node that is there costs none
-    assert tree.size == MAX_NODES
+    assert tree.add(3, 3, 2, [0], [1001], [9]).live == 1  # a guess that is there costs none
+    assert tree.size == MAX_GUESSES_LIVE
 
 
 def test_a_drafter_has_256_live_names_and_no_more() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.drafting.tree import Node
+from p2p.drafting.tree import Guess
 from verifier_host.messages import Sampling, Start
 from verifier_host.scheduling.memory import Memory
 from verifier_host.scheduling.pacing import MAX_TREE_ROWS, WINDOW
@@ -39,7 +39,7 @@ def test_the_likeliest_guesses_come_first_and_parents_before_children() -> None:
 
     (picked,) = pick([session], Survival(), FLAT, 3)
 
-    assert [node.token for node in picked.nodes] == [60, 61, 62]
+    assert [one.token for one in picked.guesses] == [60, 61, 62]
     assert picked.parents == [0, 1, 2]
 
 
@@ -49,7 +49,7 @@ def test_a_session_has_16_tree_rows_and_no_more() -> None:
 
     (picked,) = pick([session], Survival(), FLAT, 64)
 
-    assert len(picked.nodes) == MAX_TREE_ROWS
+    assert len(picked.guesses) == MAX_TREE_ROWS
 
 
 def test_rows_are_shared_by_survival_over_all_sessions() -> None:
@@ -59,7 +59,7 @@ def test_rows_are_shared_by_survival_over_all_sessions() -> None:
 
     picked = pick(sessions, Survival(), FLAT, 4)
 
-    assert [len(one.nodes) for one in picked] == [1, 3]
+    assert [len(one.guesses) for one in picked] == [1, 3]
 
 
 def test_a_row_that_costs_more_than_it_brings_is_not_computed() -> None:
@@ -69,7 +69,7 @@ def test_a_row_that_costs_more_than_it_brings_is_not_computed() -> None:
 
     (picked,) = pick([session], Survival(), steep, 60)
 
-    assert [node.token for node in picked.nodes] == [50, 51]
+    assert [one.token for one in picked.guesses] == [50, 51]
 
 
 def test_a_step_of_one_time_per_row_has_no_tree_rows() -> None:
@@ -78,17 +78,17 @@ def test_a_step_of_one_time_per_row_has_no_tree_rows() -> None:
 
     (picked,) = pick([session], Survival(), [float(max(1, r)) for r in range(65)], 60)
 
-    assert picked.nodes == []
+    assert picked.guesses == []
 
 
 def test_guesses_beyond_the_last_token_are_not_computed() -> None:
     session = running(length=10, limit=12)
     guess(session, [0, 1, 2], [50, 51, 52])
 
-    assert [len(one.nodes) for one in pick([session], Survival(), FLAT, 60)] == [1]
+    assert [len(one.guesses) for one in pick([session], Survival(), FLAT, 60)] == [1]
     session = running(length=10, limit=11)
     guess(session, [0], [50])
-    assert [len(one.nodes) for one in pick([session], Survival(), FLAT, 60)] == [0]
+    assert [len(one.guesses) for one in pick([session], Survival(), FLAT, 60)] == [0]
 
 
 def test_hopeless_guesses_and_sessions_that_gain_nothing_have_no_rows() -> None:
@@ -98,15 +98,15 @@ def test_hopeless_guesses_and_sessions_that_gain_nothing_have_no_rows() -> None:
     for _ in range(WINDOW):
         slower.worth.record(8, 1, 1.0)
 
-    assert [one.nodes for one in pick([hopeless, slower], Survival(), FLAT, 60)] == [[], []]
+    assert [one.guesses for one in pick([hopeless, slower], Survival(), FLAT, 60)] == [[], []]
 
 
 def test_no_room_means_no_rows() -> None:
     session = running()
     guess(session, [0], [50])
 
-    assert pick([session], Survival(), FLAT, 0)[0].nodes == []
-    assert pick([session], Survival(), FLAT, -5)[0].nodes == []
+    assert pick([session], Survival(), FLAT, 0)[0].guesses == []
+    assert pick([session], Survival(), FLAT, -5)[0].guesses == []
     assert pick([], Survival(), FLAT, 60) == []
 
 
@@ -125,24 +125,24 @@ def test_no_other_choice_of_rows_brings_more_tokens_a_second(data: st.DataObject
     for rows in (1, 2, 4, 8, 16):
         times.record(rows, data.draw(st.floats(0.01, 0.3)))
     survival = Survival()
-    chance: dict[Node, float] = {session.tree.root: 1.0}
-    for node in session.tree.nodes():
-        assert node.parent is not None
-        depth = node.position - len(session.text) + 1
-        chance[node] = chance[node.parent] * survival.chance(node, depth)
+    chance: dict[Guess, float] = {session.tree.root: 1.0}
+    for one in session.tree.guesses():
+        assert one.parent is not None
+        depth = one.position - len(session.text) + 1
+        chance[one] = chance[one.parent] * survival.chance(one, depth)
 
     (picked,) = pick([session], survival, times.curve, 60)
 
-    def rate(nodes: tuple[Node, ...]) -> float:
-        return (1 + sum(chance[node] for node in nodes)) / times.curve[1 + len(nodes)]
+    def rate(guesses: tuple[Guess, ...]) -> float:
+        return (1 + sum(chance[one] for one in guesses)) / times.curve[1 + len(guesses)]
 
-    everything = [node for node in session.tree.nodes() if chance[node] >= 0.01]
+    everything = [one for one in session.tree.guesses() if chance[one] >= 0.01]
     best = max(
-        rate(nodes)
+        rate(guesses)
         for size in range(len(everything) + 1)
-        for nodes in combinations(everything, size)
+        for guesses in combinations(everything, size)
     )
-    assert rate(tuple(picked.nodes)) == pytest.approx(best)
+    assert rate(tuple(picked.guesses)) == pytest.approx(best)
 
 
 def test_prompts_share_rows_oldest_first() -> None:

@@ -1,4 +1,4 @@
-"""`choose`: verification.md 1.1 rule by rule, its two forms, and the distribution it draws from."""
+"""`choose`: docs/protocol.md, 7.4 by rule, its two forms, and the distribution it draws from."""
 
 import math
 from collections import Counter

@@ -47,7 +47,7 @@ QUICK = ("greedy", "T0.7", "T1", "T1-all", "T1-penalties-bias")
 
 @dataclass
 class Ours:
-    """Logits processors of `generate`: what verification.md 1.1 adds to transformers' own.
+    """Logits processors of `generate`: what docs/protocol.md, 7.4 adds to transformers' own.
 
     Prompts are padded to the left: `pads` says by how much, so that positions can be told.
     """

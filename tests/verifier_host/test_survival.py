@@ -2,16 +2,16 @@
 
 import pytest
 
-from p2p.drafting.tree import Name, Node
+from p2p.drafting.tree import Guess, Name
 from verifier_host.scheduling.survival import HALVED_EVERY, Survival
 
 
-def guess(token: int = 1, **scores: int) -> Node:
-    node = Node(token, 5, None, 1)
+def guess(token: int = 1, **scores: int) -> Guess:
+    made = Guess(token, 5, None, 1)
     for name, score in scores.items():
         drafter = int(name.removeprefix("d"))
-        node.names[drafter] = Name(1, score, 1)
-    return node
+        made.names[drafter] = Name(1, score, 1)
+    return made
 
 
 def test_a_new_drafter_is_believed() -> None:

@@ -1,4 +1,4 @@
-"""`choose`: the target's coupled token for one row of logits, exactly as verification.md 1.1 says.
+"""`choose`: the target's coupled token for one row of logits, exactly by docs/protocol.md, 7.4.
 
 Every step is float32 but masses, which are float64. A row is judged alone: nothing here depends on
 how many rows a step has. `choose` searches without sorting; `choose_explicit` builds the kept set,

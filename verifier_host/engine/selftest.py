@@ -1,6 +1,6 @@
 """Proves row invariance at load, on this very machine, library and model; under 1 s for 135M.
 
-What the rules of verification.md 1.4 promise by construction rests on kernels of oneDNN and MKL: an
+What the rules R1-R6 of `body_cpu.py` promise by construction rests on kernels of oneDNN and MKL: an
 update or another processor may break it, and then the operator must hear of it, not a user.
 """
 

@@ -1,7 +1,7 @@
 """The engine child: drain the pipe, plan, compute, commit, and say so; one step after another.
 
 It owns the clock and the pipe and decides nothing: `scheduling/` plans, the target computes. The
-parent sets the thread count in the environment before this process starts (verification.md R6).
+parent sets the thread count in the environment before this process starts (R6 of `body_cpu.py`).
 """
 
 import gc

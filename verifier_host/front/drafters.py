@@ -14,8 +14,8 @@ from p2p.wire.identity import PeerId
 from p2p.wire.messages import Block, CloseReason, Hello, Sampler
 from verifier_host.messages import Credit, Guesses, Leave, Rows, Sampling
 
-FIRST_ROWS = 8  # of a new session, chosen: verification.md 2.7
-MOST_AHEAD = 64  # network.md 5: tokens beyond the last commit
+FIRST_ROWS = 8  # of a new session; chosen
+MOST_AHEAD = 64  # tokens beyond the last commit (docs/protocol.md, 5.8)
 LEAST_AHEAD = 4
 BUDGET_CHANGE = 0.25  # a smaller change of rows is not worth a frame
 DECLINED_SECONDS = 30.0  # before a node that declined a session is asked for it again
@@ -294,7 +294,7 @@ def ahead_tokens(
     rtt_seconds: float, step_seconds: float, tokens_per_second: float, accepted: float
 ) -> int:
     """Return how far beyond the last commit a node should draft: what it can guess until it hears
-    of the next one, and what that one will accept (network.md 5)."""
+    of the next one, and what that one will accept."""
     ahead = (rtt_seconds + step_seconds) * tokens_per_second + accepted
     return max(LEAST_AHEAD, min(MOST_AHEAD, round(ahead)))
 

@@ -203,6 +203,6 @@ _FAULTS: dict[str, type[NexusError]] = {"model": ModelError, "resource": Resourc
 
 
 def _threads(count: int) -> dict[str, str]:
-    """One thread count for a worker's life (verification.md 1.4, R6); 0 = the libraries' own."""
+    """One thread count for a worker's life (R6 of `engine/body_cpu.py`); 0 = the libraries' own."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
     return {name: str(count) for name in names} if count else {}

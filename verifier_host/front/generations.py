@@ -47,7 +47,7 @@ class Generations:
 
     Args:
         drafting: the operator's word: "off", "allowlist" or "open".
-        max_context, max_tokens: of one choice; 0 = no limit but the engine's.
+        max_tokens: of one choice; 0 = no limit but the context.
         waiting, wait_seconds: the longest queue that is accepted.
     """
 

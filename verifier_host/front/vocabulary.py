@@ -1,6 +1,6 @@
 """A target's tokenizer as data, from a GGUF's `tokenizer.ggml.*` or a folder's `tokenizer.json`.
 
-A GGUF has no `tokenizer.json`, so its BPE is built here (architecture.md 5); reading its tokens
+A GGUF has no `tokenizer.json`, so its BPE is built here; reading its tokens
 takes seconds, so they are kept in the cache folder by the file's SHA-256.
 """
 

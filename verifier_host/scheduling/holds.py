@@ -11,7 +11,7 @@ from verifier_host.scheduling.pacing import (
 from verifier_host.scheduling.sessions import Session
 from verifier_host.scheduling.survival import Survival
 
-_SLACK = (1.25, 0.001)  # of the predicted wait, and seconds (scheduling.md §6)
+_SLACK = (1.25, 0.001)  # of the predicted wait, and seconds; chosen
 
 
 class Holds:
@@ -84,10 +84,10 @@ def _next_survival(session: Session, survival: Survival) -> float:
     chance, depth, children = 1.0, 0, session.children()
     while children:
         depth += 1
-        best, node = max(
-            ((survival.chance(node, depth), node) for node in children.values()),
+        best, guess = max(
+            ((survival.chance(guess, depth), guess) for guess in children.values()),
             key=lambda pair: pair[0],
         )
         chance *= best
-        children = node.children
+        children = guess.children
     return chance * session.alpha

@@ -1,18 +1,18 @@
 """When the next step starts, and how many guesses a session's nodes are asked for.
 
 Default is to step. A hold pays only where drafts come within a fraction of a step, on one machine
-or a LAN (scheduling.md §6); a session whose drafts cost more than they bring gets no tree rows for
-a while (verification.md 2.4, never slower).
+or a LAN; a session whose drafts cost more than they bring gets no tree rows for a while, so that
+they do not keep it slow.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_TREE_ROWS = 16  # of one session in a step, on a CPU (verification.md 2.4)
+MAX_TREE_ROWS = 16  # of one session in a step; chosen: beyond it a CPU pays per row (`times.py`)
 FIRST_BUDGET = 8  # of a session nothing is known of; chosen
 LEAST_BUDGET = 4  # below it a node cannot show what it is worth
-FLOOR = 0.02  # survival below which a node drafts no chain on (scheduling.md §4)
+FLOOR = 0.02  # survival below which a node drafts no chain on (`nexusnode/draft/frontier.py`)
 BREADTH = 1.5  # guesses asked for per row worth having in a chain: room for siblings
 
 HOLD_SHARE = 0.25  # a hold never lasts longer, in steps of one row
@@ -46,7 +46,7 @@ class Awaited:
 
 
 def hold_seconds(awaited: Sequence[Awaited], speed: float, step_seconds: float) -> float:
-    """Return how long to delay the step for drafts on their way; 0 = step now (scheduling.md §6).
+    """Return how long to delay the step for drafts on their way; 0 = step now.
 
     Stepping plain meanwhile wins 1 - alpha tokens and lets the chain grow for the step after;
     holding wins the rest of a step's time for the session and costs every session the wait.

@@ -1,7 +1,7 @@
 """Which rows the next step computes: every root, the guesses worth their time, then prompts.
 
 Greedy by survival is optimal for a given number of rows, since survival falls along every path and
-a row brings one more token exactly when it is reached (verification.md 2.3, 2.4).
+a row brings one more token exactly when it is reached.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from p2p.drafting.tree import Node
+from p2p.drafting.tree import Guess
 from verifier_host.scheduling.pacing import MAX_TREE_ROWS
 from verifier_host.scheduling.rows import Int32, Rows, SessionRows
 from verifier_host.scheduling.sessions import Session
@@ -24,7 +24,7 @@ CHUNK = 32  # rows of prompts at least every fourth step, so that they never sta
 class Picked:
     """A session's tree rows: `parents[i]` is 0 for a child of the root, else 1 + an earlier i."""
 
-    nodes: list[Node]
+    guesses: list[Guess]
     parents: list[int]
 
 
@@ -56,41 +56,41 @@ def pick(
         curve: seconds of a step of R rows.
         room: tree rows at most.
     """
-    heap: list[tuple[float, int, int, int, Node, int]] = []
+    heap: list[tuple[float, int, int, int, Guess, int]] = []
     chance = survival.chance
     for index, session in enumerate(sessions):
         if session.worth.is_drafting and len(session.text) + 1 < session.limit:
             heap.extend(
-                (-chance(node, 1), 1, node.order, index, node, 0)
-                for node in session.children().values()
+                (-chance(guess, 1), 1, guess.order, index, guess, 0)
+                for guess in session.children().values()
             )
     heapify(heap)
     counts = [0] * len(sessions)
-    found: list[tuple[int, Node, int]] = []
+    found: list[tuple[int, Guess, int]] = []
     base, expected = len(sessions), float(len(sessions))
     best, best_rate = 0, expected / curve[min(base, len(curve) - 1)] if base else 0.0
     room = min(room, len(curve) - 1 - base)
     while heap and len(found) < room:
-        negative, depth, _, index, node, parent = heappop(heap)
+        negative, depth, _, index, guess, parent = heappop(heap)
         if negative > -LEAST_SURVIVAL:
             break
         if counts[index] >= MAX_TREE_ROWS:
             continue
         counts[index] += 1
-        found.append((index, node, parent))
+        found.append((index, guess, parent))
         expected -= negative
         rate = expected / curve[base + len(found)]
         if rate > best_rate:
             best, best_rate = len(found), rate
         depth += 1
-        if node.position + 2 >= sessions[index].limit:
+        if guess.position + 2 >= sessions[index].limit:
             continue  # nothing is chosen behind the last token
-        for child in node.children.values():
+        for child in guess.children.values():
             own = negative * chance(child, depth)
             heappush(heap, (own, depth, child.order, index, child, counts[index]))
     picked = [Picked([], []) for _ in sessions]
-    for index, node, parent in found[:best]:
-        picked[index].nodes.append(node)
+    for index, guess, parent in found[:best]:
+        picked[index].guesses.append(guess)
         picked[index].parents.append(parent)
     return picked
 
@@ -127,15 +127,15 @@ def pack(
         root = len(token)
         at = session.cached
         first = at + 1
-        homes = session.slots[at : at + 2 + len(picked.nodes)].tolist()
+        homes = session.slots[at : at + 2 + len(picked.guesses)].tolist()
         token.append(session.text[-1])
         position.append(at)
         slot.append(homes[0])
         parent.append(-1)
-        for node, above in zip(picked.nodes, picked.parents, strict=True):
-            token.append(node.token)
-            position.append(node.position)
-            depth = node.position - first + 1
+        for guess, above in zip(picked.guesses, picked.parents, strict=True):
+            token.append(guess.token)
+            position.append(guess.position)
+            depth = guess.position - first + 1
             home = homes[depth] if depth < len(homes) else -1
             if home >= 0:
                 homes[depth] = -1

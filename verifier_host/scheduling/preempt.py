@@ -1,7 +1,7 @@
 """Who waits when the KV pool is full: admission oldest first, preemption youngest first.
 
 The oldest session always goes on, so all of them end. A preempted session is prefilled again later,
-from the prefix tree as far as that still reaches; its text does not change (verification.md 3.3).
+from the prefix tree as far as that still reaches; its text does not change.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 Pure: the worker reads clock and pipe, runs the model and calls, in turn, `plan` and `apply`.
 Between the two only guesses may come. What a guess says never enters a token's choice: `accept`
-decides by equality alone (verification.md 1.2).
+decides by equality alone (docs/protocol.md, 4).
 """
 
 from collections.abc import Collection
@@ -170,7 +170,7 @@ class Scheduler:
             (session, self._rooted(session, choice))
             for session, choice in zip(roots, picked, strict=True)
         ]
-        room -= sum(len(choice.nodes) for _, choice in drafting)
+        room -= sum(len(choice.guesses) for _, choice in drafting)
         shares = chunks(prompts, room)
         prompt_rows = sum(count for _, count in shares)
         self._starved = self._starved + 1 if prompts and prompt_rows < self._reserve else 0
@@ -186,7 +186,7 @@ class Scheduler:
         """Walk the trees along what the target chose for the rows of the last plan."""
         (slots, parts), self._flight = self._flight, _NO_FLIGHT
         total = parts[-1].stop
-        drafted = sum(len(part.picked.nodes) for part in parts)
+        drafted = sum(len(part.picked.guesses) for part in parts)
         self._times.record(total, step_seconds)
         cost = self._times.seconds(total) / self._times.seconds(total - drafted)
         tokens: list[int] = chosen.tokens.tolist()
@@ -200,7 +200,7 @@ class Scheduler:
             path = walk(part, tokens)
             for row in path[1:]:
                 slot = int(slots[part.root + row])
-                home = int(part.session.slots[part.picked.nodes[row - 1].position])
+                home = int(part.session.slots[part.picked.guesses[row - 1].position])
                 if slot != home:
                     source.append(slot)
                     destination.append(home)
@@ -283,8 +283,8 @@ class Scheduler:
 
     def _rooted(self, session: Session, picked: Picked) -> Picked:
         """Return the rows picked if their positions can have slots, else none."""
-        if picked.nodes:
-            deepest = max(node.position for node in picked.nodes)
+        if picked.guesses:
+            deepest = max(guess.position for guess in picked.guesses)
             if not self._memory.grow(session, deepest + 1):
                 return Picked([], [])
         return picked
@@ -315,7 +315,7 @@ class Scheduler:
             self._memory.share(session)
         was_drafting = session.worth.is_drafting
         session.record(ending.tokens, now)
-        session.worth.record(len(part.picked.nodes), len(ending.tokens), cost)
+        session.worth.record(len(part.picked.guesses), len(ending.tokens), cost)
         self.has_news |= was_drafting != session.worth.is_drafting
         said: list[Said] = []
         if ending.tokens:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2p.drafting.tree import Node, Tree
+from p2p.drafting.tree import Guess, Tree
 from verifier_host.messages import FinishReason, Start
 from verifier_host.scheduling.pacing import FIRST_BUDGET, Arrivals, Worth
 from verifier_host.scheduling.prefix import Edge
@@ -105,7 +105,7 @@ class Session:
         alpha = self.alpha + (was_held - self.alpha) / _MEMORY
         self.alpha = min(greatest, max(least, alpha))
 
-    def children(self) -> dict[int, Node]:
+    def children(self) -> dict[int, Guess]:
         """Return the guesses of the next token."""
         return self.tree.root.children
 

@@ -1,4 +1,4 @@
-"""The KV pool as tiles of `TILE` slots: which are free, which to hand out (verification.md 3.3).
+"""The KV pool as tiles of `TILE` slots: which are free, which to hand out.
 
 The model reads a run of tiles as a view and gathers scattered ones, which is 2-4 times slower:
 so tiles are handed out in runs, with room behind each for its session to grow into.

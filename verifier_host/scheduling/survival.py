@@ -2,12 +2,12 @@
 
 A score is a hint, 255·√p̂ with p̂ the chance given that the parent is right. It picks one of 16
 bins; each bin of each drafter and depth counts how often such guesses held, so that a lying node is
-believed as little as a poor one (verification.md 2.3).
+believed as little as a poor one.
 """
 
 from collections.abc import Iterable
 
-from p2p.drafting.tree import MAX_DEPTH, Name, Node
+from p2p.drafting.tree import MAX_DEPTH, Guess, Name
 
 BINS = 16
 PRIOR = 4.0  # pseudo-counts that stand for the claim itself
@@ -48,13 +48,13 @@ class Survival:
     def __init__(self) -> None:
         self._drafters: dict[int, _Counts] = {}
 
-    def chance(self, node: Node, depth: int) -> float:
+    def chance(self, guess: Guess, depth: int) -> float:
         """Return the chance that a guess holds, given that its parent does.
 
         Args:
             depth: 1 for a child of the root.
         """
-        names = node.names
+        names = guess.names
         if len(names) == 1:  # by far the most frequent: this is the planner's innermost call
             ((drafter, name),) = names.items()
             return self._believed(drafter, name, depth)
@@ -66,12 +66,12 @@ class Survival:
             miss *= 1.0 - DAMPING * chance
         return 1.0 - miss
 
-    def record(self, siblings: Iterable[Node], depth: int, token: int) -> None:
+    def record(self, siblings: Iterable[Guess], depth: int, token: int) -> None:
         """Learn from guesses on a place that the text went through: `token` came there."""
         first = _FIRST_CELL[depth]
-        for node in siblings:
-            hit = node.token == token
-            for drafter, name in node.names.items():
+        for guess in siblings:
+            hit = guess.token == token
+            for drafter, name in guess.names.items():
                 if drafter not in self._drafters:
                     self._drafters[drafter] = _Counts()
                 self._drafters[drafter].record(first + (name.score >> 4), hit)

@@ -11,7 +11,7 @@ BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LATE_STEPS = 15  # whose median counts: one pause of a busy machine must not move it
 LEAST_STEPS = 3  # before a bucket counts as measured, for the same reason
 FORGOTTEN_STEPS = 512  # older ones no longer count: what once was slow is tried again
-# t(R) / t(1) before anything is measured: fp32 on two cores, verification.md 3.7; then linear.
+# t(R) / t(1) before anything is measured: measured on two cores in fp32; then linear.
 _SHAPE = (1.0, 1.0, 1.0, 1.04, 1.13, 1.8, 2.97, 5.9, 11.8, 23.6)
 _FIRST_GUESS_SECONDS = 0.05
 

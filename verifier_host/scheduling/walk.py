@@ -16,19 +16,19 @@ def walk(part: Part, tokens: Sequence[int]) -> list[int]:
     Args:
         tokens: [R] chosen after each row of the step.
     """
-    guessed = [part.session.text[-1], *(node.token for node in part.picked.nodes)]
+    guessed = [part.session.text[-1], *(guess.token for guess in part.picked.guesses)]
     return accept([-1, *part.picked.parents], guessed, tokens[part.root : part.stop])
 
 
 def learn(part: Part, path: Sequence[int], found: Sequence[int], survival: Survival) -> None:
     """Record which guesses held on the places that the text went through; `found` came there."""
-    if not part.picked.nodes:
+    if not part.picked.guesses:
         return
     children: dict[int, list[int]] = {}
     for row, parent in enumerate(part.picked.parents, start=1):
         children.setdefault(parent, []).append(row)
     for depth, (row, token) in enumerate(zip(path, found, strict=True), start=1):
-        siblings = [part.picked.nodes[child - 1] for child in children.get(row, ())]
+        siblings = [part.picked.guesses[child - 1] for child in children.get(row, ())]
         if siblings:
             survival.record(siblings, depth, token)
             part.session.record_place(depth < len(path))
@@ -60,6 +60,6 @@ def committed(
         tokens=tokens,
         sources=tuple(source if at < guessed else TARGET for at, source in enumerate(sources)),
         logprobs=tuple(logprob for logprob in logprobs if logprob is not None),
-        drafted=len(part.picked.nodes),
+        drafted=len(part.picked.guesses),
         credits=tuple(Credit(one.drafter, one.tip, one.credited) for one in credited),
     )
