@@ -112,7 +112,8 @@ class Hosts:
 
     async def close(self, reason: ByeReason) -> None:
         """Say goodbye to every host, within `FAREWELL_SECONDS`, and dial no more."""
-        self._open = trio.Event()
+        if self._open.is_set():  # an event that is waited for is never replaced
+            self._open = trio.Event()
         streams = tuple(self._streams.values())
         for stream in streams:
             stream.part(reason)

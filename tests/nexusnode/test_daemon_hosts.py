@@ -6,6 +6,7 @@ import trio.testing
 
 from nexusnode.daemon.hosts import MAX_HOSTS
 from nexusnode.draft.messages import Growth
+from nexusnode.policy.facts import Limits
 from p2p.errors import PeerGone
 from p2p.network.memory import MemoryNetwork
 from p2p.network.weather import Weather
@@ -283,6 +284,27 @@ async def test_a_declined_session_is_told_to_the_host(
             await wait_until(lambda: sid not in host.texts)
             stream.stop(PeerGone("enough"))
             await wait_until(lambda: "enough" in node.contributor.snapshot().hosts[0].reason)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_found_while_paused_is_dialled_when_the_pause_ends(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers, always=False) as node:
+            await wait_until(lambda: node.hosts.all)
+            await node.hosts.close(ByeReason.PAUSED)
+
+            node.contributor.set_limits(Limits(always=True))
+
+            await wait_until(host.greeted.is_set, seconds=2)
         nursery.cancel_scope.cancel()
 
 
