@@ -32,7 +32,7 @@ DIAL_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 60.0
 GOOD_SECONDS = 60.0  # of service: the next reconnect starts at the first backoff again
-INCOMPATIBLE_SECONDS = 600.0  # unless the host's record changes before
+INCOMPATIBLE_SECONDS = 600.0  # unless the host offers something else before
 MAX_ATTEMPTS = 16  # counted; the backoff has reached its limit long before
 NONCE_BYTES = 32
 FAREWELL_SECONDS = 0.5  # for BYE frames to be taken
@@ -46,6 +46,7 @@ class Host:
     peer: PeerId
     seq: int
     addresses: tuple[str, ...]
+    offers: tuple[object, ...]  # of its record: see `_offers`
     state: HostState = HostState.WAITING
     reason: str = ""
     tally: Tally = field(default_factory=Tally)
@@ -134,9 +135,9 @@ class Hosts:
         if host is None:
             self._add(record)
         elif record.seq > host.seq:
-            is_elsewhere = record.addrs != host.addresses
-            host.seq, host.addresses = record.seq, record.addrs
-            if is_elsewhere or host.state is HostState.REFUSED:
+            is_other = (record.addrs, _offers(record)) != (host.addresses, host.offers)
+            host.seq, host.addresses, host.offers = record.seq, record.addrs, _offers(record)
+            if is_other:  # and not published once more, as every few minutes
                 host.attempts = 0
                 host.news.set()
 
@@ -152,7 +153,7 @@ class Hosts:
             self._log.warning("host.ignored", peer=record.peer.short, limit=MAX_HOSTS)
             return
         self._last_index += 1
-        host = Host(self._last_index, record.peer, record.seq, record.addrs)
+        host = Host(self._last_index, record.peer, record.seq, record.addrs, _offers(record))
         self._hosts[record.peer] = host
         self._log.event("host.found", peer=record.peer.short, addresses=len(record.addrs))
         if self._nursery is not None:
@@ -218,7 +219,10 @@ class Hosts:
                 self._log.event("host.hearsay", peer=host.peer.short, reason=str(error))
 
     async def _wait(self, host: Host, ended: Ended) -> None:
-        """Stay away as long as host and manners ask; news of the host end it early."""
+        """Stay away as long as host and manners ask; news of the host end it early.
+
+        But not before the time that the host itself asked for.
+        """
         served = host.state is HostState.SERVING
         if served and trio.current_time() - host.serving_since >= GOOD_SECONDS:
             host.attempts = 0
@@ -232,6 +236,7 @@ class Hosts:
         host.news = trio.Event()
         self._become(host, HostState.REFUSED if is_refused else HostState.WAITING)
         with trio.move_on_after(seconds):
+            await trio.sleep(ended.retry_seconds)
             await host.news.wait()
 
     def _become(self, host: Host, state: HostState) -> None:
@@ -250,6 +255,12 @@ class Hosts:
         ours = repr(own[token][1][:32]) if token < len(own) else "nothing"
         theirs = vocabulary.entries[token - vocabulary.start].text[:32]
         return f"token {token} is {ours} here and {theirs!r} at the host"
+
+
+def _offers(record: HostRecord) -> tuple[object, ...]:
+    """Return what decides whether a node fits. Not the demand, which changes all the time."""
+    services = tuple((one.tok_fp, one.model_fp, one.policy) for one in record.serves)
+    return record.protos, record.noise_specs, services
 
 
 def _why(ended: Ended, mismatch: str) -> str:

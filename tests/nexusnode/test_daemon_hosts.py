@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,13 @@ import trio.testing
 from nexusnode.daemon.hosts import MAX_HOSTS
 from nexusnode.draft.messages import Growth
 from nexusnode.policy.facts import Limits
+from nexusnode.states import HostState
 from p2p.errors import PeerGone
 from p2p.network.memory import MemoryNetwork
 from p2p.network.weather import Weather
 from p2p.wire.identity import Identity
 from p2p.wire.messages import ByeReason, CloseReason
-from p2p.wire.record import HostRecord
+from p2p.wire.record import HostRecord, Policy, Service
 
 NODE = Identity(b"n" * 32).peer
 
@@ -308,5 +310,72 @@ async def test_a_host_found_while_paused_is_dialled_when_the_pause_ends(
         nursery.cancel_scope.cancel()
 
 
-def record(seed: bytes, seq: int, address: str = "/memory/nowhere") -> HostRecord:
-    return HostRecord(1, Identity(seed).public, seq, 0, 900, (address,), (1,), (1,), (), ())
+@pytest.mark.parametrize(
+    ("policy", "demand", "streams"), [(Policy.INVITED, 8, 1), (Policy.OPEN, 0, 2)]
+)
+async def test_a_host_that_refused_is_asked_again_once_it_offers_something_else(
+    policy: Policy,
+    demand: int,
+    streams: int,
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Not when it publishes again what it offered, with another demand."""
+    other = [(0, f"other {number}".encode()) for number in range(512)]
+    network = MemoryNetwork()
+    host = make_host(network, entries=other)
+    addresses = tuple(host.transport.addresses())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.transport.run)
+        async with fake_node(network, workers) as node:
+            first = record(host.seed, 1, addresses[0], Policy.INVITED, demand=8)
+            node.hosts.found(first)
+            await wait_until(lambda: node.hosts.all[0].state is HostState.REFUSED)
+
+            node.hosts.found(record(host.seed, 2, addresses[0], policy, demand=demand))
+            await trio.sleep(10)
+
+            assert host.streams == streams
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_news_of_a_host_bring_a_node_back_before_the_time_it_was_told(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    address = host.transport.addresses()[0]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.transport.run)
+        async with fake_node(network, workers) as node:
+            node.hosts.found(record(host.seed, 1, address))
+            await wait_until(host.greeted.is_set)
+            host.end.bye(ByeReason.MOVING, 20)
+            host.outbox.wake()
+            await wait_until(lambda: host.end is None)
+
+            newer = replace(record(host.seed, 2), addrs=(address, "/memory/another"))
+            node.hosts.found(newer)
+            await trio.sleep(19)
+            assert host.streams == 1
+            await wait_until(lambda: host.streams == 2, seconds=2)
+        nursery.cancel_scope.cancel()
+
+
+def record(
+    seed: bytes,
+    seq: int,
+    address: str = "/memory/nowhere",
+    policy: Policy = Policy.OPEN,
+    demand: int = 0,
+) -> HostRecord:
+    service = Service(bytes(32), bytes(32), "fake", policy, demand)
+    public = Identity(seed).public
+    return HostRecord(1, public, seq, 0, 900, (address,), (1,), (1,), (service,), ())
