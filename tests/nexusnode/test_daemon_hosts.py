@@ -1,3 +1,5 @@
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -5,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from nexusnode.control.messages import Pause
 from nexusnode.daemon.hosts import MAX_HOSTS
 from nexusnode.draft.messages import Growth
 from nexusnode.policy.facts import Limits
@@ -209,12 +212,120 @@ async def test_only_so_many_hosts_are_remembered(
     fake_node: Any, workers: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with fake_node(MemoryNetwork(), workers) as node:
-        for number in range(MAX_HOSTS + 3):
-            node.hosts.found(record(number.to_bytes(1, "big") * 32, seq=1))
+        find_strangers(node, range(MAX_HOSTS + 3))
         await trio.sleep(1)
 
         assert len(node.hosts.all) == MAX_HOSTS
         assert len(node.contributor.snapshot().hosts) == MAX_HOSTS
+
+
+async def test_dead_hosts_make_way_for_a_living_one(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with fake_node(network, workers) as node, trio.open_nursery() as nursery:
+        find_strangers(node, range(MAX_HOSTS))
+        await wait_until(lambda: all(one.idle_since < math.inf for one in node.hosts.all))
+
+        nursery.start_soon(host.run)
+        await wait_until(host.greeted.is_set)
+
+        assert len(node.hosts.all) == MAX_HOSTS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_records_costs_no_host_that_serves_or_served(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            for second in range(10):
+                find_strangers(node, range(second * 40, second * 40 + 40))
+                if second == 5:
+                    network.break_links(NODE, host.identity.peer)
+                await trio.sleep(1)
+
+            assert len(node.hosts.all) == MAX_HOSTS
+            assert node.hosts.all[0].peer == host.identity.peer
+            assert node.hosts.all[0].state is HostState.SERVING
+            assert host.streams == 2
+            await host.generate(host.open([1, 2]), steps=5)
+            assert host.credited > 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_that_made_way_does_not_come_back_before_the_time_it_asked_for(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    host.invited = False
+    peer = host.identity.peer
+    async with fake_node(network, workers) as node, trio.open_nursery() as nursery:
+        await nursery.start(host.transport.run)
+        found = record(host.seed, 1, host.transport.addresses()[0])
+        node.hosts.found(found)
+        await wait_until(lambda: node.hosts.all[0].state is HostState.REFUSED)
+        asked_seconds = node.hosts.all[0].asked_until - trio.current_time()
+        find_strangers(node, range(MAX_HOSTS))
+        assert peer not in [one.peer for one in node.hosts.all]
+
+        await trio.sleep(asked_seconds - 1)
+        node.hosts.found(found)
+        assert peer not in [one.peer for one in node.hosts.all]
+        await trio.sleep(1)
+        node.hosts.found(found)
+        await wait_until(lambda: host.streams == 2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_listed_hosts_always_have_a_place(
+    fake_node: Any, workers: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    listed = tuple(str(stranger(number).peer) for number in range(MAX_HOSTS + 8))
+    async with fake_node(MemoryNetwork(), workers, allowed=listed) as node:
+        find_strangers(node, range(MAX_HOSTS + 20))
+
+        assert {str(one.peer) for one in node.hosts.all} == set(listed)
+
+
+async def test_a_pause_is_no_fault_of_a_host(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            node.contributor.pause(Pause(None, None))
+            await wait_until(lambda: host.end is None)
+            find_strangers(node, range(100))
+
+            assert len(node.hosts.all) == MAX_HOSTS
+            assert node.hosts.all[0].peer == host.identity.peer
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_newer_record_with_other_addresses_is_dialled_at_once(
@@ -367,6 +478,16 @@ async def test_no_news_of_a_host_bring_a_node_back_before_the_time_it_was_told(
             assert host.streams == 1
             await wait_until(lambda: host.streams == 2, seconds=2)
         nursery.cancel_scope.cancel()
+
+
+def stranger(number: int) -> Identity:
+    return Identity(number.to_bytes(2, "big") * 16)
+
+
+def find_strangers(node: Any, numbers: Iterable[int]) -> None:
+    """Report hosts that nobody reaches."""
+    for number in numbers:
+        node.hosts.found(record(number.to_bytes(2, "big") * 16, seq=1))
 
 
 def record(
