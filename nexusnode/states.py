@@ -21,6 +21,7 @@ class Reason(Enum):
     QUIT = "quit"
     USER_PAUSE = "user-pause"
     SNOOZE = "snooze"
+    PAUSE_UNKNOWN = "pause-unknown"
     NO_MEMORY = "no-memory"
     IDLE_UNKNOWN = "idle-unknown"
     INPUT = "input"
@@ -69,6 +70,11 @@ WORDS: dict[Reason | Missing, Words] = {
     Reason.QUIT: Words("Stopping", "The node is closing its sessions and ends.", "cross"),
     Reason.USER_PAUSE: Words("Paused: by you", "It stays paused until you resume it.", "pause"),
     Reason.SNOOZE: Words("Paused: for a while", "It goes on by itself {until}.", "clock"),
+    Reason.PAUSE_UNKNOWN: Words(
+        "Paused: cannot tell whether you asked for it",
+        "The file that keeps your pause is damaged. It stays paused until you resume it.",
+        "pause",
+    ),
     Reason.NO_MEMORY: Words(
         "Paused: not enough memory",
         "The draft model does not fit beside your programs; it is tried again {until}.",

@@ -1,4 +1,5 @@
-"""Stop drafting at once: the model leaves memory, the hosts are told. Until you resume, by default.
+"""Stop drafting at once: the model leaves memory, the hosts are told. Until you resume, by default;
+a restart does not end it.
 ---
 examples:
   nexusnode pause

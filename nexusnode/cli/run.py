@@ -1,7 +1,8 @@
 """Draft for hosts until you stop it: with Ctrl-C, `nexusnode stop` or SIGTERM.
 
 Until this program can tell when you are away, it drafts only with --always; without it, it is
-ready but paused.
+ready but paused. A pause that you asked for lasts until `nexusnode resume` or its end, also over a
+restart and with --always.
 ---
 examples:
   nexusnode run --always --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...

@@ -1,7 +1,10 @@
 """The control API's methods, each one call on whoever owns the fact."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+import trio
 
 from nexusnode.control.dialogue import Request
 from nexusnode.control.messages import ChatStarted, Nothing
@@ -9,15 +12,28 @@ from nexusnode.control.server import Client
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
 from nexusnode.daemon.preferences import Preferences
+from nexusnode.policy.facts import Wish
 
 
 class Api:
-    """A `Handler` for the control server."""
+    """A `Handler` for the control server.
 
-    def __init__(self, contributor: Contributor, preferences: Preferences, chats: Chats) -> None:
+    Args:
+        keep: writes the user's wish to disk, in a thread.
+    """
+
+    def __init__(
+        self,
+        contributor: Contributor,
+        preferences: Preferences,
+        chats: Chats,
+        keep: Callable[[Wish], None],
+    ) -> None:
         self._contributor = contributor
         self._preferences = preferences
         self._chats = chats
+        self._keep = keep
+        self._keeping = trio.Lock()
 
     async def handle(self, client: Client, request: Request) -> Any:
         """Return the result of a call; errors of ours become refusals."""
@@ -26,9 +42,11 @@ class Api:
                 return self._contributor.snapshot()
             case "pause":
                 self._contributor.pause(request.params)
+                await self._keep_wish()
                 return self._contributor.snapshot()
             case "resume":
                 self._contributor.resume()
+                await self._keep_wish()
                 return self._contributor.snapshot()
             case "settings.get":
                 return self._preferences.view()
@@ -44,6 +62,11 @@ class Api:
                 self._contributor.stop()
                 return Nothing()
         raise AssertionError(f"{request.method} is in METHODS and not here")
+
+    async def _keep_wish(self) -> None:
+        """Have the last wish outlast a restart. It is carried out meanwhile: a disk may be slow."""
+        async with self._keeping:
+            await trio.to_thread.run_sync(self._keep, self._contributor.wish)
 
     def departed(self, client: Client) -> None:
         self._chats.departed(client)

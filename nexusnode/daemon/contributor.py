@@ -40,16 +40,25 @@ class Profile:
 
 
 class Contributor:
-    """Carries out the policy. `begin` gives it worker, hosts and sessions before `run`."""
+    """Carries out the policy. `begin` gives it worker, hosts and sessions before `run`.
+
+    Args:
+        wish: what the user asked for before this start.
+    """
 
     def __init__(
-        self, profile: Profile, limits: Limits, clock: Callable[[], Moment], log: Log
+        self,
+        profile: Profile,
+        limits: Limits,
+        clock: Callable[[], Moment],
+        log: Log,
+        wish: Wish | None = None,
     ) -> None:
         self._profile = profile
         self._limits = limits
         self._clock = clock
         self._log = log
-        self._wish = Wish()
+        self._wish = wish or Wish()
         self._facts = Facts()
         self._decision = decide(self._facts, limits, self._wish, clock())
         self._poke = trio.Event()
@@ -68,6 +77,10 @@ class Contributor:
         self._drafting = drafting
 
     # What the user wants.
+
+    @property
+    def wish(self) -> Wish:
+        return self._wish
 
     def pause(self, wish: Pause) -> None:
         """Pause for a while, until a time, or until resumed."""

@@ -3,6 +3,7 @@
 Discovery calls `found` with every valid record; each host then has a task of its own.
 """
 
+import math
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -27,31 +28,44 @@ from p2p.wire.messages import ByeReason, Vocabulary
 from p2p.wire.record import HostRecord, read_record
 
 MAX_HOSTS = 32
+MAX_INDEX = 2**16 - 1  # what the worker's pipe can say
+EVICTED_REMEMBERED = 256  # chosen: four looks full of strangers
 DIAL_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 60.0
 GOOD_SECONDS = 60.0  # of service: the next reconnect starts at the first backoff again
-INCOMPATIBLE_SECONDS = 600.0  # unless the host's record changes before
+INCOMPATIBLE_SECONDS = 600.0  # unless the host offers something else before
 MAX_ATTEMPTS = 16  # counted; the backoff has reached its limit long before
 NONCE_BYTES = 32
 FAREWELL_SECONDS = 0.5  # for BYE frames to be taken
+_IN_TALK = (HostState.GREETING, HostState.SERVING)
 
 
 @dataclass(slots=True)
 class Host:
-    """One host, as long as this daemon lives. `index` is its number on the worker's pipe."""
+    """One host, until it makes way for another. `index` is its number on the worker's pipe.
+
+    Attributes:
+        idle_since: of the first failure since it served, or was found; infinity = there is none.
+        asked_until: it asked not to be dialled before.
+    """
 
     index: int
     peer: PeerId
     seq: int
     addresses: tuple[str, ...]
+    offers: tuple[object, ...]  # of its record: see `_offers`
     state: HostState = HostState.WAITING
     reason: str = ""
     tally: Tally = field(default_factory=Tally)
     mismatch: str = ""
     attempts: int = 0
     serving_since: float = 0.0
+    has_served: bool = False
+    idle_since: float = math.inf
+    asked_until: float = 0.0
     news: trio.Event = field(default_factory=trio.Event)
+    life: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Hosts:
@@ -84,6 +98,7 @@ class Hosts:
         self._changed = changed
         self._log = log
         self._hosts: dict[PeerId, Host] = {}
+        self._evicted: dict[PeerId, float] = {}  # until when each stays out, oldest first
         self._streams: dict[PeerId, HostStream] = {}
         self._last_index = 0
         self._offer: NodeOffer | None = None
@@ -111,7 +126,8 @@ class Hosts:
 
     async def close(self, reason: ByeReason) -> None:
         """Say goodbye to every host, within `FAREWELL_SECONDS`, and dial no more."""
-        self._open = trio.Event()
+        if self._open.is_set():  # an event that is waited for is never replaced
+            self._open = trio.Event()
         streams = tuple(self._streams.values())
         for stream in streams:
             stream.part(reason)
@@ -132,9 +148,9 @@ class Hosts:
         if host is None:
             self._add(record)
         elif record.seq > host.seq:
-            is_elsewhere = record.addrs != host.addresses
-            host.seq, host.addresses = record.seq, record.addrs
-            if is_elsewhere or host.state is HostState.REFUSED:
+            is_other = (record.addrs, _offers(record)) != (host.addresses, host.offers)
+            host.seq, host.addresses, host.offers = record.seq, record.addrs, _offers(record)
+            if is_other:  # and not published once more, as every few minutes
                 host.attempts = 0
                 host.news.set()
 
@@ -146,18 +162,42 @@ class Hosts:
             await trio.sleep_forever()
 
     def _add(self, record: HostRecord) -> None:
-        if len(self._hosts) >= MAX_HOSTS:
+        if trio.current_time() < self._evicted.get(record.peer, 0.0):
+            return
+        # Those listed by the user always have a place.
+        if len(self._hosts) >= (len(self._allowed_peers) or MAX_HOSTS) and not self._make_way():
             self._log.warning("host.ignored", peer=record.peer.short, limit=MAX_HOSTS)
             return
-        self._last_index += 1
-        host = Host(self._last_index, record.peer, record.seq, record.addrs)
+        used = {host.index for host in self._hosts.values()}
+        self._last_index = self._last_index % MAX_INDEX + 1
+        while self._last_index in used:
+            self._last_index = self._last_index % MAX_INDEX + 1
+        host = Host(self._last_index, record.peer, record.seq, record.addrs, _offers(record))
         self._hosts[record.peer] = host
         self._log.event("host.found", peer=record.peer.short, addresses=len(record.addrs))
         if self._nursery is not None:
             self._nursery.start_soon(self._guarded, host)
 
+    def _make_way(self) -> bool:
+        """Forget the host that is least likely to be worth its place; False if all are worth it.
+
+        It may not come back at once: a directory full of dead hosts would keep us dialling.
+        """
+        host = weakest(tuple(self._hosts.values()))
+        if host is None:
+            return False
+        self._log.event("host.evicted", peer=host.peer.short, reason=host.reason)
+        self._evicted.pop(host.peer, None)
+        self._evicted[host.peer] = max(host.asked_until, trio.current_time() + MAX_BACKOFF_SECONDS)
+        if len(self._evicted) > EVICTED_REMEMBERED:
+            del self._evicted[next(iter(self._evicted))]
+        del self._hosts[host.peer]
+        host.life.cancel()
+        return True
+
     async def _guarded(self, host: Host) -> None:
-        await guard(self._log, "host", partial(self._keep, host))
+        with host.life:
+            await guard(self._log, "host", partial(self._keep, host))
 
     async def _keep(self, host: Host) -> None:
         """Keep a stream to `host` whenever the node may draft."""
@@ -207,6 +247,7 @@ class Hosts:
         self._drafting.join(host.index, self._streams[host.peer], host.tally)
         host.reason = ""
         host.serving_since = trio.current_time()
+        host.has_served, host.idle_since = True, math.inf
         self._become(host, HostState.SERVING)
         self._log.event("host.serving", peer=host.peer.short)
         for value in event.welcome.others:
@@ -216,13 +257,19 @@ class Hosts:
                 self._log.event("host.hearsay", peer=host.peer.short, reason=str(error))
 
     async def _wait(self, host: Host, ended: Ended) -> None:
-        """Stay away as long as host and manners ask; news of the host end it early."""
+        """Stay away as long as host and manners ask; news of the host end it early.
+
+        But not before the time that the host itself asked for.
+        """
         served = host.state is HostState.SERVING
         if served and trio.current_time() - host.serving_since >= GOOD_SECONDS:
             host.attempts = 0
         backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**host.attempts)
         seconds = max(self._entropy.uniform(0.0, backoff), ended.retry_seconds)
         host.attempts = min(host.attempts + 1, MAX_ATTEMPTS)
+        host.asked_until = trio.current_time() + ended.retry_seconds
+        if self._open.is_set():  # our own pause is no fault of it
+            host.idle_since = min(host.idle_since, trio.current_time())
         host.reason = _why(ended, host.mismatch)
         if ended.refusal is not None and ended.refusal.code == answer(Incompatible()).wire:
             seconds = INCOMPATIBLE_SECONDS
@@ -230,6 +277,7 @@ class Hosts:
         host.news = trio.Event()
         self._become(host, HostState.REFUSED if is_refused else HostState.WAITING)
         with trio.move_on_after(seconds):
+            await trio.sleep(ended.retry_seconds)
             await host.news.wait()
 
     def _become(self, host: Host, state: HostState) -> None:
@@ -248,6 +296,23 @@ class Hosts:
         ours = repr(own[token][1][:32]) if token < len(own) else "nothing"
         theirs = vocabulary.entries[token - vocabulary.start].text[:32]
         return f"token {token} is {ours} here and {theirs!r} at the host"
+
+
+def weakest(hosts: Sequence[Host]) -> Host | None:
+    """Return the host that makes way for a new one, or None.
+
+    Never one that is talked with or was not tried yet. One that never served goes before one that
+    did, so that a flood of strangers' records does not cost a good host that is away for a moment;
+    then the one that has been of no use for longest.
+    """
+    tried = [one for one in hosts if one.idle_since < math.inf and one.state not in _IN_TALK]
+    return min(tried, key=lambda one: (one.has_served, one.idle_since), default=None)
+
+
+def _offers(record: HostRecord) -> tuple[object, ...]:
+    """Return what decides whether a node fits. Not the demand, which changes all the time."""
+    services = tuple((one.tok_fp, one.model_fp, one.policy) for one in record.serves)
+    return record.protos, record.noise_specs, services
 
 
 def _why(ended: Ended, mismatch: str) -> str:

@@ -24,6 +24,7 @@ from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.model import Model, open_model
 from nexusnode.daemon.preferences import Preferences
+from nexusnode.daemon.wish import KeptWish
 from nexusnode.daemon.worker import DraftWorker, OpenWorker
 from nexusnode.draft.launch import MODULE, environment
 from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Load
@@ -112,7 +113,10 @@ async def _run(
         transport = make_transport(seed, settings)
         model = await open_model(settings, ModelStore(folders.models))
         with bound_socket(socket_path(folders.data)) as listener:
-            contributor = Contributor(_profile(seed, version, model), _limits(settings), _now, log)
+            kept = KeptWish(folders.data, log)
+            contributor = Contributor(
+                _profile(seed, version, model), _limits(settings), _now, log, kept.read()
+            )
             opener = open_worker or _worker_opener(settings.threads)
             worker = DraftWorker(opener, _load(model, settings), contributor, log)
             drafting = Drafting(worker.send)
@@ -136,7 +140,8 @@ async def _run(
                 welcome = Welcome(
                     API, version, os.getpid(), str(folders.data), (*METHODS, *TOPICS), "run"
                 )
-                server = ControlServer(welcome, Api(contributor, preferences, chats), log)
+                api = Api(contributor, preferences, chats, lambda wish: kept.write(wish, _now()))
+                server = ControlServer(welcome, api, log)
                 nursery.start_soon(server.run, listener)
                 nursery.start_soon(worker.run)
                 nursery.start_soon(contributor.run)

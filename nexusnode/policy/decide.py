@@ -32,7 +32,9 @@ def decide(facts: Facts, limits: Limits, wish: Wish, now: Moment) -> Decision:
         ends[Reason.QUIT] = None
     if wish.paused:
         left = _pause_seconds_left(wish, now)
-        if left is None:
+        if wish.is_unknown:
+            ends[Reason.PAUSE_UNKNOWN] = None
+        elif left is None:
             ends[Reason.USER_PAUSE] = None
         elif left > 0:
             ends[Reason.SNOOZE] = now.unix_seconds + left

@@ -46,9 +46,11 @@ class Wish:
         paused: until resumed, unless one of the next two ends it.
         boot_until: end of a pause by length ("for 2 hours"): sleep counts, wall clock jumps do not.
         unix_until: end of a pause by the clock ("until 18:30").
+        is_unknown: there was a pause before the restart, and what is known of it is damaged.
     """
 
     paused: bool = False
     boot_until: float | None = None
     unix_until: float | None = None
     quitting: bool = False
+    is_unknown: bool = False

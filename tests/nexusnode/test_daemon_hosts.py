@@ -1,17 +1,23 @@
+import math
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from nexusnode.control.messages import Pause
 from nexusnode.daemon.hosts import MAX_HOSTS
 from nexusnode.draft.messages import Growth
+from nexusnode.policy.facts import Limits
+from nexusnode.states import HostState
 from p2p.errors import PeerGone
 from p2p.network.memory import MemoryNetwork
 from p2p.network.weather import Weather
 from p2p.wire.identity import Identity
 from p2p.wire.messages import ByeReason, CloseReason
-from p2p.wire.record import HostRecord
+from p2p.wire.record import HostRecord, Policy, Service
 
 NODE = Identity(b"n" * 32).peer
 
@@ -206,12 +212,120 @@ async def test_only_so_many_hosts_are_remembered(
     fake_node: Any, workers: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with fake_node(MemoryNetwork(), workers) as node:
-        for number in range(MAX_HOSTS + 3):
-            node.hosts.found(record(number.to_bytes(1, "big") * 32, seq=1))
+        find_strangers(node, range(MAX_HOSTS + 3))
         await trio.sleep(1)
 
         assert len(node.hosts.all) == MAX_HOSTS
         assert len(node.contributor.snapshot().hosts) == MAX_HOSTS
+
+
+async def test_dead_hosts_make_way_for_a_living_one(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with fake_node(network, workers) as node, trio.open_nursery() as nursery:
+        find_strangers(node, range(MAX_HOSTS))
+        await wait_until(lambda: all(one.idle_since < math.inf for one in node.hosts.all))
+
+        nursery.start_soon(host.run)
+        await wait_until(host.greeted.is_set)
+
+        assert len(node.hosts.all) == MAX_HOSTS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_records_costs_no_host_that_serves_or_served(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            for second in range(10):
+                find_strangers(node, range(second * 40, second * 40 + 40))
+                if second == 5:
+                    network.break_links(NODE, host.identity.peer)
+                await trio.sleep(1)
+
+            assert len(node.hosts.all) == MAX_HOSTS
+            assert node.hosts.all[0].peer == host.identity.peer
+            assert node.hosts.all[0].state is HostState.SERVING
+            assert host.streams == 2
+            await host.generate(host.open([1, 2]), steps=5)
+            assert host.credited > 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_that_made_way_does_not_come_back_before_the_time_it_asked_for(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    host.invited = False
+    peer = host.identity.peer
+    async with fake_node(network, workers) as node, trio.open_nursery() as nursery:
+        await nursery.start(host.transport.run)
+        found = record(host.seed, 1, host.transport.addresses()[0])
+        node.hosts.found(found)
+        await wait_until(lambda: node.hosts.all[0].state is HostState.REFUSED)
+        asked_seconds = node.hosts.all[0].asked_until - trio.current_time()
+        find_strangers(node, range(MAX_HOSTS))
+        assert peer not in [one.peer for one in node.hosts.all]
+
+        await trio.sleep(asked_seconds - 1)
+        node.hosts.found(found)
+        assert peer not in [one.peer for one in node.hosts.all]
+        await trio.sleep(1)
+        node.hosts.found(found)
+        await wait_until(lambda: host.streams == 2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_listed_hosts_always_have_a_place(
+    fake_node: Any, workers: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    listed = tuple(str(stranger(number).peer) for number in range(MAX_HOSTS + 8))
+    async with fake_node(MemoryNetwork(), workers, allowed=listed) as node:
+        find_strangers(node, range(MAX_HOSTS + 20))
+
+        assert {str(one.peer) for one in node.hosts.all} == set(listed)
+
+
+async def test_a_pause_is_no_fault_of_a_host(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            node.contributor.pause(Pause(None, None))
+            await wait_until(lambda: host.end is None)
+            find_strangers(node, range(100))
+
+            assert len(node.hosts.all) == MAX_HOSTS
+            assert node.hosts.all[0].peer == host.identity.peer
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_newer_record_with_other_addresses_is_dialled_at_once(
@@ -286,5 +400,103 @@ async def test_a_declined_session_is_told_to_the_host(
         nursery.cancel_scope.cancel()
 
 
-def record(seed: bytes, seq: int, address: str = "/memory/nowhere") -> HostRecord:
-    return HostRecord(1, Identity(seed).public, seq, 0, 900, (address,), (1,), (1,), (), ())
+async def test_a_host_found_while_paused_is_dialled_when_the_pause_ends(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers, always=False) as node:
+            await wait_until(lambda: node.hosts.all)
+            await node.hosts.close(ByeReason.PAUSED)
+
+            node.contributor.set_limits(Limits(always=True))
+
+            await wait_until(host.greeted.is_set, seconds=2)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("policy", "demand", "streams"), [(Policy.INVITED, 8, 1), (Policy.OPEN, 0, 2)]
+)
+async def test_a_host_that_refused_is_asked_again_once_it_offers_something_else(
+    policy: Policy,
+    demand: int,
+    streams: int,
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Not when it publishes again what it offered, with another demand."""
+    other = [(0, f"other {number}".encode()) for number in range(512)]
+    network = MemoryNetwork()
+    host = make_host(network, entries=other)
+    addresses = tuple(host.transport.addresses())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.transport.run)
+        async with fake_node(network, workers) as node:
+            first = record(host.seed, 1, addresses[0], Policy.INVITED, demand=8)
+            node.hosts.found(first)
+            await wait_until(lambda: node.hosts.all[0].state is HostState.REFUSED)
+
+            node.hosts.found(record(host.seed, 2, addresses[0], policy, demand=demand))
+            await trio.sleep(10)
+
+            assert host.streams == streams
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_news_of_a_host_bring_a_node_back_before_the_time_it_was_told(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    address = host.transport.addresses()[0]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.transport.run)
+        async with fake_node(network, workers) as node:
+            node.hosts.found(record(host.seed, 1, address))
+            await wait_until(host.greeted.is_set)
+            host.end.bye(ByeReason.MOVING, 20)
+            host.outbox.wake()
+            await wait_until(lambda: host.end is None)
+
+            newer = replace(record(host.seed, 2), addrs=(address, "/memory/another"))
+            node.hosts.found(newer)
+            await trio.sleep(19)
+            assert host.streams == 1
+            await wait_until(lambda: host.streams == 2, seconds=2)
+        nursery.cancel_scope.cancel()
+
+
+def stranger(number: int) -> Identity:
+    return Identity(number.to_bytes(2, "big") * 16)
+
+
+def find_strangers(node: Any, numbers: Iterable[int]) -> None:
+    """Report hosts that nobody reaches."""
+    for number in numbers:
+        node.hosts.found(record(number.to_bytes(2, "big") * 16, seq=1))
+
+
+def record(
+    seed: bytes,
+    seq: int,
+    address: str = "/memory/nowhere",
+    policy: Policy = Policy.OPEN,
+    demand: int = 0,
+) -> HostRecord:
+    service = Service(bytes(32), bytes(32), "fake", policy, demand)
+    public = Identity(seed).public
+    return HostRecord(1, public, seq, 0, 900, (address,), (1,), (1,), (service,), ())

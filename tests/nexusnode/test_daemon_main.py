@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from nexusnode.control.client import open_client
+from nexusnode.control.messages import Pause
 from nexusnode.daemon.main import run_node
 from p2p.errors import AlreadyRunning, ConfigError, ModelError, NoDaemon
 from p2p.log import quiet_log
@@ -43,12 +44,12 @@ def runner(data: Path, workers: Any, flags: dict[str, object] | None = None) -> 
     )
 
 
-async def ask(data: Path, method: str) -> Any:
+async def ask(data: Path, method: str, params: Any = None) -> Any:
     """Call a method as soon as the daemon answers."""
 
     def blocking() -> Any:
         with open_client(socket_path(data), "1.0") as client:
-            return client.call(method)
+            return client.call(method, *([] if params is None else [params]))
 
     with trio.fail_after(20):
         while True:
@@ -117,6 +118,22 @@ async def test_a_model_that_cannot_be_used_ends_it_before_it_starts(
         await runner(data, workers, {"models.draft": str(tmp_path / "bad.gguf")})()
 
     assert workers.started == []
+
+
+async def test_a_pause_outlasts_a_restart_and_a_resume_ends_it(data: Path, workers: Any) -> None:
+    async def started(*calls: tuple[str, Any]) -> list[Any]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runner(data, workers))
+            snapshots = [await ask(data, *call) for call in (("state.snapshot", None), *calls)]
+            await ask(data, "quit")
+        return [snapshot.reason for snapshot in snapshots]
+
+    assert await started(("pause", Pause(None, None))) == ["ok", "user-pause"]
+    count = len(workers.started)
+    assert await started() == ["user-pause"]
+    assert len(workers.started) == count
+    assert await started(("resume", None)) == ["user-pause", "ok"]
+    assert await started() == ["ok"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -25,6 +25,12 @@ def test_without_a_sensor_and_without_always_it_stays_paused_and_says_so() -> No
     assert decision.until_unix is None
 
 
+def test_a_pause_of_which_nothing_more_is_known_holds_until_it_is_taken_back() -> None:
+    decision = decide(Facts(), ALWAYS, Wish(paused=True, is_unknown=True), Moment(1e9, 4e9))
+
+    assert (decision.state, decision.reason) == (State.PAUSED, Reason.PAUSE_UNKNOWN)
+
+
 @pytest.mark.parametrize(("idle", "reason"), [(True, Reason.OK), (False, Reason.INPUT)])
 def test_a_sensor_that_knows_decides(idle: bool, reason: Reason) -> None:
     assert decide(Facts(idle=idle), Limits(), Wish(), NOW).reason is reason

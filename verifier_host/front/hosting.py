@@ -25,7 +25,7 @@ from verifier_host.front.vocabulary import Vocabulary
 from verifier_host.targets import Target
 
 SESSIONS_PER_NODE = 64  # the host's limit; a node names its own, smaller one
-PART_SECONDS = 1.0  # for every node's BYE at shutdown
+PART_SECONDS = 1.0  # for a node to take our BYE; then its stream is ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,8 @@ class Hosting:
         end = HostEnd(self._seed, link.peer.public, self._terms_of(link.peer), nonce, now)
         stream = _Stream(link, end, self)
         try:
-            await drive(link, end, stream.deliver, stream.outbox)
+            with stream.scope:
+                await drive(link, end, stream.deliver, stream.outbox)
         except NexusError as error:
             self._note_end(link, error)
         finally:
@@ -135,8 +136,7 @@ class Hosting:
         """Tell every node that this host shuts down, for `PART_SECONDS` at most."""
         streams = tuple(self._streams.values())
         for stream in streams:
-            stream.end.bye(ByeReason.SHUTDOWN)
-            stream.outbox.wake()
+            stream.part(ByeReason.SHUTDOWN)
         with trio.move_on_after(PART_SECONDS):
             for stream in streams:
                 await stream.outbox.flushed()
@@ -146,8 +146,7 @@ class Hosting:
         peer = stream.link.peer
         older = self._streams.pop(peer, None)
         if older is not None:
-            older.end.bye(ByeReason.REPLACED)
-            older.outbox.wake()
+            older.part(ByeReason.REPLACED)
             self._drafters.leave(older.number, trio.current_time())
             older.number = 0
         stream.number = self._drafters.join(
@@ -174,9 +173,10 @@ class Hosting:
         now = trio.current_time()
         kind = Offence.GUESS if offence.weight > 1 else Offence.STALE
         address = stream.link.address
-        if self._scores.offend(stream.link.peer, kind, now, address) > 0:
-            stream.end.bye(ByeReason.BANNED)
-            stream.outbox.wake()
+        away = self._scores.offend(stream.link.peer, kind, now, address)
+        if away > 0:
+            self._transport.ban(stream.link.peer, away)
+            stream.part(ByeReason.BANNED)
             self.leave(stream)
         elif stream.number:
             self._drafters.declined(stream.number, offence.sid, now)
@@ -199,6 +199,7 @@ class Hosting:
             case Parted(bye):
                 self._log.event("node.parts", peer=stream.link.peer.short, reason=bye.reason)
                 self.leave(stream)
+                stream.scope.cancel()
             case Measured():
                 pass  # the end keeps it; `ahead` is made of it every second
 
@@ -235,8 +236,15 @@ class _Stream:
         self.link = link
         self.end = end
         self.outbox = Outbox()
+        self.scope = trio.CancelScope()
         self.number = 0
         self._hosting = hosting
+
+    def part(self, reason: ByeReason) -> None:
+        """Say goodbye and end the stream within `PART_SECONDS`, whatever the node does."""
+        self.end.bye(reason)
+        self.outbox.wake()
+        self.scope.deadline = min(self.scope.deadline, trio.current_time() + PART_SECONDS)
 
     def deliver(self, events: list[HostEvent]) -> None:
         for event in events:

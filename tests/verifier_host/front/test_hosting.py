@@ -11,18 +11,19 @@ from trio.testing import MockClock
 
 from p2p.drafting.conversation import Parted
 from p2p.drafting.node_end import Closed, Committed, NodeEnd, NodeOffer, Opened, Welcomed
-from p2p.errors import NexusError
+from p2p.errors import DialFailed, NexusError
 from p2p.log import Log, quiet_log
 from p2p.network.discovery import look
 from p2p.network.memory import MemoryNetwork
 from p2p.network.stream import Outbox, drive
+from p2p.network.weather import Weather
 from p2p.wire.fingerprint import Entry, ladder, tok_fp
 from p2p.wire.identity import Identity, PeerId
 from p2p.wire.messages import ByeReason, CloseReason, DraftOffer
 from p2p.wire.record import Policy
 from verifier_host.api.backend import Ask
 from verifier_host.engine.fake import continuation
-from verifier_host.front.hosting import Hosting, Served
+from verifier_host.front.hosting import PART_SECONDS, Hosting, Served
 from verifier_host.messages import Sampling
 
 HOST_SEED = b"h" * 32
@@ -363,6 +364,7 @@ async def test_a_node_that_parts_is_gone_at_once(front: Any, clock: MockClock) -
         node.outbox.wake()
 
         await until(lambda: world.nodes() == 0, seconds=1)
+        await until(lambda: node.ended, seconds=0.1)
 
     await in_world(front, body)
 
@@ -374,6 +376,72 @@ async def test_a_host_that_stops_says_goodbye(front: Any, clock: MockClock) -> N
         await trio.sleep(0.1)
 
         assert [event.bye.reason for event in node.of(Parted)] == [ByeReason.SHUTDOWN]
+
+    await in_world(front, body)
+
+
+async def test_a_node_that_stays_after_the_hosts_goodbye_is_cut_off(
+    front: Any, clock: MockClock
+) -> None:
+    async def body(world: World) -> None:
+        node = await world.join("a")
+        await world.hosting.part()
+
+        await until(lambda: node.ended, seconds=PART_SECONDS + 0.1)
+        assert world.nodes() == front.drafters.count == 0
+
+    await in_world(front, body)
+
+
+async def test_a_node_that_takes_no_goodbye_is_cut_off_too(front: Any, clock: MockClock) -> None:
+    async def body(world: World) -> None:
+        node = await world.join("a")
+        world.network.set_weather(HOST, node.peer, Weather(window_bytes=0))
+        world.nursery.start_soon(world.hosting.part)
+
+        await until(lambda: world.nodes() == front.drafters.count == 0, PART_SECONDS + 0.1)
+
+    await in_world(front, body)
+
+
+async def test_a_replaced_stream_ends_and_the_newer_one_goes_on(
+    front: Any, clock: MockClock
+) -> None:
+    async def body(world: World) -> None:
+        node = Node(world, "a", world.entries)
+        world.nursery.start_soon(node.transport.run)
+        await trio.testing.wait_all_tasks_blocked()
+        world.nursery.start_soon(node.serve_once)
+        await until(lambda: world.nodes() == 1)
+        first = front.drafters.find(node.peer)
+
+        world.nursery.start_soon(node.serve_once)
+        await until(lambda: front.drafters.find(node.peer) not in (None, first))
+        await until(lambda: node.ended, seconds=PART_SECONDS + 0.1)
+
+        assert world.nodes() == front.drafters.count == 1
+
+    await in_world(front, body)
+
+
+async def test_a_node_that_breaks_rules_again_and_again_is_banned(
+    front: Any, clock: MockClock
+) -> None:
+    async def body(world: World) -> None:
+        node = await world.join("a")
+        node.is_foul = True
+        with trio.fail_after(600):
+            while not node.of(Parted):
+                await world.answer()
+        await until(lambda: node.ended, seconds=PART_SECONDS + 0.1)
+
+        assert [event.bye.reason for event in node.of(Parted)] == [ByeReason.BANNED]
+        assert world.nodes() == front.drafters.count == 0
+        again = Node(world, "a", world.entries)
+        world.nursery.start_soon(again.transport.run)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(DialFailed, match="refuses"):
+            await again.serve_once()
 
     await in_world(front, body)
 
