@@ -1,7 +1,8 @@
 """Check installation, identity, model, llama.cpp and the way to the network. The node need not run.
 
 Makes the node's identity if there is none. The exit status is that of the first thing that is
-wrong. ---
+wrong.
+---
 examples:
   nexusnode doctor
   nexusnode doctor --json

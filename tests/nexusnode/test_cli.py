@@ -168,7 +168,9 @@ def test_every_command_teaches_with_examples(name: str, capsys: pytest.CaptureFi
         main([name, "--help"])
 
     assert ended.value.code == 0
-    assert f"nexusnode {name}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"\nexamples:\n  nexusnode {name}" in text
+    assert "---" not in text, "what parts help and examples is not shown"
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """Keys and values that outlive their session, found again by the tokens that made them.
 
-A trie whose edges are tiles: a node owns one tile and the ≤ `TILE` tokens in it. Position p has
-column p % TILE in whatever tile, so texts that part inside a tile have a tile
-each, the second with a copy of the common columns; no edge is ever split.
+A trie whose edges are tiles: each owns one tile and the ≤ `TILE` tokens in it. Position p has
+column p % TILE in whatever tile, so texts that part inside a tile have a tile each, the second with
+a copy of the common columns; no edge is ever split.
 """
 
 from collections import OrderedDict
