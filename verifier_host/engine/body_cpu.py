@@ -1,7 +1,14 @@
-"""The CPU body: oneDNN-packed linears, and compiled kernels between them; rows never change each
-other's bits.
+"""The CPU body: oneDNN-packed linears, and compiled kernels between them.
 
-Rule R1 (ARCHITECTURE.md) is here, R2 to R5 are in `kernels.c`.
+The rules that make a row's bits a function of its own prefix:
+
+R1  Linears take packed weights and at least 2 rows: one row may take another kernel.
+R2  Where a key lies does not matter: every key is read by position (`kernels.c`).
+R3  How many rows a step has does not matter: blocks of rows share loads, never sums (`kernels.c`).
+R4  What is committed and what is a guess does not matter: softmax has one maximum and one sum over
+    all of a row's keys, with lanes by absolute position (`kernels.c`).
+R5  All else is row-wise with reductions of one row's size.
+R6  One thread count, type and kernel library for a worker's life, hashed in its fingerprint.
 """
 
 from collections.abc import Callable
