@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from p2p.drafting.tree import Guess
 from verifier_host.messages import Sampling, Start
 from verifier_host.scheduling.memory import Memory
-from verifier_host.scheduling.pacing import MAX_TREE_ROWS, WINDOW
+from verifier_host.scheduling.pacing import MAX_TREE_ROWS, WINDOW, Pace
 from verifier_host.scheduling.plan import Picked, chunks, pack, pick
 from verifier_host.scheduling.rows import TILE
 from verifier_host.scheduling.sessions import Session
@@ -21,7 +21,7 @@ FLAT = [1.0] * 513
 
 def running(number: int = 1, length: int = 10, limit: int = 500) -> Session:
     start = Start(number, tuple(range(length)), (), b"12345678", Sampling(), limit, b"")
-    session = Session(start, number, 10_000, limit)
+    session = Session(start, number, 10_000, limit, Pace())
     assert Memory(64 * TILE, 64).admit(session) is not None
     session.cached = length - 1
     return session

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from verifier_host.scheduling.pacing import (
     HOLD_SHARE,
     Awaited,
+    Pace,
     hold_seconds,
     worth_waiting,
 )
@@ -18,6 +19,7 @@ class Holds:
     """Holds of one engine; `count` and `seconds` of all that have ended."""
 
     def __init__(self) -> None:
+        self.pace = Pace()
         self.count = 0
         self.seconds = 0.0
         self._begun: float | None = None
@@ -25,16 +27,18 @@ class Holds:
         self._awaited: list[Session] = []
 
     def until(
-        self, roots: Sequence[Session], survival: Survival, step_seconds: float, now: float
+        self, roots: Sequence[Session], survival: Survival, curve: Sequence[float], now: float
     ) -> float | None:
         """Return until when to wait for messages; None = step now.
 
         Args:
             roots: every session of the step; none of them has a prompt to compute.
+            curve: seconds of a step of R rows.
         """
-        speed = sum(session.speed for session in roots)
         if self._begun is None:
-            return self._begin(roots, speed, step_seconds, now)
+            return self._begin(roots, curve, now)
+        step_seconds = curve[1]
+        speed = sum(session.speed for session in roots)
         held = [session for session in self._awaited if session in roots]
         if now >= self._deadline or not held:
             return None
@@ -54,11 +58,10 @@ class Holds:
         self._begun = None
         self._awaited = []
 
-    def _begin(
-        self, roots: Sequence[Session], speed: float, step_seconds: float, now: float
-    ) -> float | None:
+    def _begin(self, roots: Sequence[Session], curve: Sequence[float], now: float) -> float | None:
         if any(session.is_fresh for session in roots):
             return None
+        step_seconds = curve[1]
         waited, awaited = [], []
         for session in roots:
             first = session.arrivals.first_seconds(now, step_seconds)
@@ -67,8 +70,11 @@ class Holds:
                 continue
             each = session.arrivals.each_seconds(step_seconds)
             waited.append(session)
-            awaited.append(Awaited(first, each, session.alpha, session.speed))
-        seconds = hold_seconds(awaited, speed, step_seconds) if awaited else 0.0
+            awaited.append(Awaited(first, each, session.alpha, session.best))
+        if not awaited:
+            return None
+        others = [session.speed for session in roots if session not in waited]
+        seconds = hold_seconds(awaited, len(others), sum(others), curve)
         if not seconds:
             return None
         for session in waited:

@@ -15,11 +15,12 @@ LEAST_BUDGET = 4  # below it a node cannot show what it is worth
 FLOOR = 0.02  # survival below which a node drafts no chain on (`nexusnode/draft/frontier.py`)
 BREADTH = 1.5  # guesses asked for per row worth having in a chain: room for siblings
 
-HOLD_SHARE = 0.25  # a hold never lasts longer, in steps of one row
-HOLD_GAIN = 0.10  # predicted gain below which none is made: the worst loss seen was 5 %
+HOLD_SHARE = 0.6  # a hold never lasts longer, in steps of one row
+HOLD_GAIN = 0.05  # predicted gain below which none is made: an estimate may be off by as much
 HOLD_MISSES = 3  # holds in vain after which a session is not waited for …
 HOLD_PAUSE = 256  # … for so many steps
-_FIRST_DELAY_SHARE = 0.1  # of a step, believed of a drafter that was never waited for
+HOLD_GUESSES = 6  # deepest chain a hold is planned for; arrivals may end it sooner or later
+_FIRST_DELAY_SHARE = 0.1  # of a step, believed before any drafter was waited for
 _FIRST_DRAFT_SHARE = 0.04
 
 WINDOW = 64  # steps with tree rows over which their worth is judged
@@ -35,44 +36,65 @@ class Awaited:
     Attributes:
         first_seconds: until its first guess is expected.
         each_seconds: a further guess on it takes.
-        alpha: chance that the drafters hold the next token.
-        speed: tokens per step, of late.
+        alpha: chance that the drafters hold the next token, in some candidate.
+        best: chance that it is their best candidate, the one the chain goes on with.
     """
 
     first_seconds: float
     each_seconds: float
     alpha: float
-    speed: float
+    best: float
+
+    def arrived(self, seconds: float) -> int:
+        """Return how long a chain is there after so many seconds."""
+        if seconds < self.first_seconds:
+            return 0
+        return min(
+            MAX_TREE_ROWS, 1 + math.floor((seconds - self.first_seconds) / self.each_seconds)
+        )
+
+    def tokens(self, chain: int) -> float:
+        """Return what a step is expected to commit with a chain of so many guesses."""
+        return 1.0 + self.alpha * (1.0 - self.best**chain) / (1.0 - self.best)
 
 
-def hold_seconds(awaited: Sequence[Awaited], speed: float, step_seconds: float) -> float:
+def hold_seconds(
+    awaited: Sequence[Awaited], others: int, speed: float, curve: Sequence[float]
+) -> float:
     """Return how long to delay the step for drafts on their way; 0 = step now.
 
-    Stepping plain meanwhile wins 1 - alpha tokens and lets the chain grow for the step after;
-    holding wins the rest of a step's time for the session and costs every session the wait.
+    Holding for a chain of k and stepping with it is compared with a step now, in which the awaited
+    sessions win one token each while their chains grow, and the step with those behind it.
 
     Args:
-        speed: tokens per step of all sessions together.
+        others: sessions of the step that are not awaited.
+        speed: tokens that those commit in a step.
+        curve: seconds of a step of R rows.
     """
-    longest = HOLD_SHARE * step_seconds
-    due = []
-    for one in awaited:
-        first, each, alpha = one.first_seconds, one.each_seconds, one.alpha
-        if first >= longest:
-            continue
-        price = each * one.speed / step_seconds
-        worth = math.floor(math.log(price) / math.log(alpha)) if 0 < price < 1 else 0
-        worth = min(worth, math.floor((longest - first) / each))
-        later = math.floor((step_seconds - first) / each)
-        grown = alpha * (_run(alpha, later - 1) - _run(alpha, worth - 1))
-        due.append((first + worth * each, one.speed - (1 - alpha) - grown))
-    best = gain = seconds = 0.0
-    for wait, won in sorted(due):
-        gain += won
-        net = gain - wait * speed / step_seconds
-        if net > max(best, HOLD_GAIN * speed):
-            best, seconds = net, wait
-    return seconds
+    sessions, last = len(awaited) + others, len(curve) - 1
+    plain = curve[min(sessions, last)]
+    won = len(awaited) + speed
+
+    def step(seconds: float, most: int) -> tuple[float, float]:
+        """Return tokens and seconds of the step with the chains that are there by then."""
+        chains = [min(most, one.arrived(seconds)) for one in awaited]
+        rows = sessions + sum(min(MAX_TREE_ROWS, math.ceil(BREADTH * k)) for k in chains)
+        tokens = sum(one.tokens(k) for one, k in zip(awaited, chains, strict=True))
+        return speed + tokens, curve[min(rows, last)]
+
+    now = won / plain
+    for k in range(1, HOLD_GUESSES + 1):
+        tokens, seconds = step(plain, k)
+        now = max(now, (won + tokens) / (plain + seconds))
+    best, best_rate = 0.0, (1.0 + HOLD_GAIN) * now
+    for k in range(1, HOLD_GUESSES + 1):
+        wait = max(one.first_seconds + (k - 1) * one.each_seconds for one in awaited)
+        if wait > HOLD_SHARE * curve[1]:
+            break
+        tokens, seconds = step(wait, k)
+        if tokens / (wait + seconds) > best_rate:
+            best, best_rate = wait, tokens / (wait + seconds)
+    return best
 
 
 def worth_waiting(survival_next: float, each_seconds: float, speed: float, step: float) -> bool:
@@ -80,18 +102,29 @@ def worth_waiting(survival_next: float, each_seconds: float, speed: float, step:
     return survival_next > each_seconds * speed / step
 
 
+@dataclass(slots=True)
+class Pace:
+    """Seconds from a commit to the first guess behind it, and from guess to guess."""
+
+    first: float | None = None
+    each: float | None = None
+
+
 class Arrivals:
     """How soon after a commit a session's guesses come, learnt from holds alone.
 
     Between two steps that follow each other at once an arrival is seen only at the end of the
     second, so nothing but a hold can show how fast a drafter is.
+
+    Args:
+        shared: of all sessions, where a new one starts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Pace) -> None:
         self.committed = 0.0
         self.is_held = False
-        self._first: float | None = None
-        self._each: float | None = None
+        self._shared = shared
+        self._own = Pace(shared.first, shared.each)
         self._last: float | None = None
         self._misses = 0
         self._pause = 0
@@ -109,23 +142,26 @@ class Arrivals:
         """`live` new guesses have come."""
         if not self.is_held or not live:
             return
-        if self._last is None:
-            self._first = _mean(self._first, now - self.committed)
-            self._misses = 0
-        else:
-            self._each = _mean(self._each, (now - self._last) / live)
+        for pace in (self._own, self._shared):
+            if self._last is None:
+                pace.first = _mean(pace.first, now - self.committed)
+            else:
+                pace.each = _mean(pace.each, (now - self._last) / live)
+        self._misses = 0
         self._last = now
 
     def first_seconds(self, now: float, step_seconds: float) -> float | None:
         """Return how long until the first guess is expected; None = not to be waited for."""
         if self._pause:
             return None
-        delay = step_seconds * _FIRST_DELAY_SHARE if self._first is None else self._first
+        first = self._own.first
+        delay = step_seconds * _FIRST_DELAY_SHARE if first is None else first
         return max(0.0, self.committed + delay - now)
 
     def each_seconds(self, step_seconds: float) -> float:
         """Return how long a further guess takes."""
-        return step_seconds * _FIRST_DRAFT_SHARE if self._each is None else max(1e-5, self._each)
+        each = self._own.each
+        return step_seconds * _FIRST_DRAFT_SHARE if each is None else max(1e-5, each)
 
     def _miss(self) -> None:
         self._misses += 1
@@ -190,11 +226,6 @@ def budget(sessions: int, alpha: float, curve: Sequence[float]) -> int:
     if not rows:
         return 0
     return min(MAX_TREE_ROWS, max(LEAST_BUDGET, math.ceil(BREADTH * rows)))
-
-
-def _run(alpha: float, rows: int) -> float:
-    """Return the expected tokens of a chain of `rows` guesses and the one behind them."""
-    return float((1 - alpha ** (rows + 1)) / (1 - alpha))
 
 
 def _mean(old: float | None, new: float) -> float:

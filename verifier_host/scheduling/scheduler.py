@@ -116,7 +116,7 @@ class Scheduler:
         if length + len(start.committed) >= limit:
             return [Finished(start.session, FinishReason.LENGTH, 0)]
         self._started += 1
-        session = Session(start, self._started, self._vocabulary, limit)
+        session = Session(start, self._started, self._vocabulary, limit, self._holds.pace)
         self._sessions[session.number] = session
         self._waiting.append(session)
         return []
@@ -159,7 +159,7 @@ class Scheduler:
         roots = [session for session in self._admitted if session.pending == 1]
         prompts = [session for session in self._admitted if session.pending > 1]
         if not prompts and not copies:
-            until = self._holds.until(roots, self._survival, self._times.seconds(1), now)
+            until = self._holds.until(roots, self._survival, self._times.curve, now)
             if until is not None:
                 return Hold(until)
         self._holds.end(now)

@@ -7,12 +7,13 @@ import numpy as np
 
 from p2p.drafting.tree import Guess, Tree
 from verifier_host.messages import FinishReason, Start
-from verifier_host.scheduling.pacing import FIRST_BUDGET, Arrivals, Worth
+from verifier_host.scheduling.pacing import FIRST_BUDGET, Arrivals, Pace, Worth
 from verifier_host.scheduling.prefix import Edge
 from verifier_host.scheduling.rows import TILE, Int32
 
 NO_LOGIT = -2  # `Chosen.tokens` where the model could not say
-_ALPHA = (0.6, 0.05, 0.98)  # chance that the drafters hold the next token: first, least, greatest
+_ALPHA = (0.7, 0.05, 0.98)  # chance that the drafters hold the next token: first, least, greatest
+_BEST = 0.6  # chance that their best candidate is it: first
 _MEMORY = 16  # steps over which alpha and speed are averaged
 
 
@@ -35,11 +36,12 @@ class Session:
         slots: [len(tiles) * TILE] the slot of each position.
         cached: positions with keys; a session with exactly one token beyond them can draft.
         alpha: chance of late that some guess held on a place that had guesses.
+        best: chance of late that the likeliest guess there held.
         speed: tokens per step of late.
         announced: the budget that the front knows of.
     """
 
-    def __init__(self, start: Start, order: int, vocabulary: int, limit: int) -> None:
+    def __init__(self, start: Start, order: int, vocabulary: int, limit: int, pace: Pace) -> None:
         self.start = start
         self.number = start.session
         self.order = order
@@ -52,10 +54,11 @@ class Session:
         self.counts: dict[int, int] = {}
         self.steps = 0
         self.alpha = _ALPHA[0]
+        self.best = _BEST
         self.speed = 1.0
         self.announced = FIRST_BUDGET
         self.is_fresh = True  # no step since its prompt
-        self.arrivals = Arrivals()
+        self.arrivals = Arrivals(pace)
         self.worth = Worth()
         sampling = start.sampling
         self._is_counting = bool(sampling.presence_penalty or sampling.frequency_penalty)
@@ -99,11 +102,10 @@ class Session:
         self.speed += (len(tokens) - self.speed) / _MEMORY
         self.arrivals.commit(now)
 
-    def record_place(self, was_held: bool) -> None:
-        """Note whether a place of the text that had guesses had the right one."""
-        _, least, greatest = _ALPHA
-        alpha = self.alpha + (was_held - self.alpha) / _MEMORY
-        self.alpha = min(greatest, max(least, alpha))
+    def record_place(self, was_held: bool, was_best: bool) -> None:
+        """Note whether a place of the text that had guesses had the right one, and as its best."""
+        self.alpha = _moved(self.alpha, was_held)
+        self.best = _moved(self.best, was_best)
 
     def children(self) -> dict[int, Guess]:
         """Return the guesses of the next token."""
@@ -113,6 +115,11 @@ class Session:
         if self._is_counting:
             for token in tokens:
                 self.counts[token] = self.counts.get(token, 0) + 1
+
+
+def _moved(chance: float, held: bool) -> float:
+    _, least, greatest = _ALPHA
+    return min(greatest, max(least, chance + (held - chance) / _MEMORY))
 
 
 def tiles_for(positions: int) -> int:

@@ -30,8 +30,9 @@ def learn(part: Part, path: Sequence[int], found: Sequence[int], survival: Survi
     for depth, (row, token) in enumerate(zip(path, found, strict=True), start=1):
         siblings = [part.picked.guesses[child - 1] for child in children.get(row, ())]
         if siblings:
+            best = max(siblings, key=lambda guess: survival.chance(guess, depth))
+            part.session.record_place(depth < len(path), best.token == token)
             survival.record(siblings, depth, token)
-            part.session.record_place(depth < len(path))
 
 
 def committed(
