@@ -18,7 +18,7 @@ from p2p.network.contain import contain, ignore
 from p2p.network.transport import Handler, Started
 from p2p.network.weather import Pipe, Weather
 from p2p.wire.identity import Identity, PeerId
-from p2p.wire.record import HostRecord, open_record, read_record, record_key
+from p2p.wire.record import Signed, open_record, read_record, record_key
 
 
 class MemoryNetwork:
@@ -278,12 +278,12 @@ class MemoryDirectory:
         await trio.lowlevel.checkpoint()
         return list(self._shelf.providers.get(key, {}).items()) if self._shelf.is_up else []
 
-    async def record(self, peer: PeerId, timeout: float) -> HostRecord | None:
+    async def record(self, peer: PeerId, timeout: float) -> Signed | None:
         await trio.lowlevel.checkpoint()
         value = self._shelf.records.get(peer)
         if value is None:
             return None
         try:
-            return open_record(value, record_key(peer), int(self._shelf.unix()))
+            return Signed(open_record(value, record_key(peer), int(self._shelf.unix())), value)
         except BadRecord:
             return None
