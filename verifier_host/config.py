@@ -94,6 +94,14 @@ TABLE = (
     Setting("network.bootstrap", list, (), "Multiaddrs of peers to start from.", high=32),
     Setting("network.max_nodes", int, 64, "Nodes connected at a time.", low=1, high=256),
     Setting(
+        "network.max_nodes_per_address",
+        int,
+        8,
+        "Nodes connected at a time from one IPv4 address or IPv6 /64; this machine's do not count.",
+        low=1,
+        high=256,
+    ),
+    Setting(
         "network.nodes_per_session", int, 1, "Nodes that draft for one request.", low=1, high=2
     ),
     Setting(
@@ -148,6 +156,7 @@ class HostConfig:
     announce: tuple[str, ...]
     bootstrap: tuple[str, ...]
     max_nodes: int
+    max_nodes_per_address: int
     nodes_per_session: int
     max_tokens: int
     waiting: int
@@ -185,6 +194,7 @@ def load_config(
         announce=checked.each("network.announce", _multiaddr),
         bootstrap=checked.each("network.bootstrap", _bootstrap),
         max_nodes=checked.plain("network.max_nodes", int),
+        max_nodes_per_address=checked.plain("network.max_nodes_per_address", int),
         nodes_per_session=checked.plain("network.nodes_per_session", int),
         max_tokens=checked.plain("limits.max_tokens", int),
         waiting=checked.plain("limits.waiting", int),

@@ -64,6 +64,7 @@ class Host:
     has_served: bool = False
     idle_since: float = math.inf
     asked_until: float = 0.0
+    value: bytes = b""  # of its record; empty = unknown
     news: trio.Event = field(default_factory=trio.Event)
     life: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -76,6 +77,7 @@ class Hosts:
         entries: our draft's vocabulary, asked for only when a host has another one.
         entropy: jitter of reconnects.
         changed: called when something worth showing changed; must not block.
+        keep: gets records as signed, to be found by after a restart: `KnownHosts.keep`.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Hosts:
         entropy: random.Random,
         changed: Callable[[], None],
         log: Log,
+        keep: Callable[[PeerId, bytes, bool], None] = lambda peer, value, is_welcome: None,
     ) -> None:
         self._transport = transport
         self._seed = seed
@@ -97,6 +100,7 @@ class Hosts:
         self._entropy = entropy
         self._changed = changed
         self._log = log
+        self._keep_known = keep
         self._hosts: dict[PeerId, Host] = {}
         self._evicted: dict[PeerId, float] = {}  # until when each stays out, oldest first
         self._streams: dict[PeerId, HostStream] = {}
@@ -139,17 +143,24 @@ class Hosts:
                 PeerGone("this node is paused" if reason is ByeReason.PAUSED else "ended here")
             )
 
-    def found(self, record: HostRecord) -> None:
-        """A host says that it is there; its newest record counts."""
+    def found(self, record: HostRecord, value: bytes = b"") -> None:
+        """A host says that it is there; its newest record counts.
+
+        Args:
+            value: the record as it was signed, if the host is to be known after a restart.
+        """
         peer = record.peer
         if self._allowed_peers and str(peer) not in self._allowed_peers:
             return
         host = self._hosts.get(peer)
         if host is None:
-            self._add(record)
+            self._add(record, value)
         elif record.seq > host.seq:
             is_other = (record.addrs, _offers(record)) != (host.addresses, host.offers)
             host.seq, host.addresses, host.offers = record.seq, record.addrs, _offers(record)
+            host.value = value
+            if value:
+                self._keep_known(peer, value, False)
             if is_other:  # and not published once more, as every few minutes
                 host.attempts = 0
                 host.news.set()
@@ -161,7 +172,7 @@ class Hosts:
                 self._nursery.start_soon(self._guarded, host)
             await trio.sleep_forever()
 
-    def _add(self, record: HostRecord) -> None:
+    def _add(self, record: HostRecord, value: bytes) -> None:
         if trio.current_time() < self._evicted.get(record.peer, 0.0):
             return
         # Those listed by the user always have a place.
@@ -173,6 +184,7 @@ class Hosts:
         while self._last_index in used:
             self._last_index = self._last_index % MAX_INDEX + 1
         host = Host(self._last_index, record.peer, record.seq, record.addrs, _offers(record))
+        host.value = value
         self._hosts[record.peer] = host
         self._log.event("host.found", peer=record.peer.short, addresses=len(record.addrs))
         if self._nursery is not None:
@@ -250,9 +262,11 @@ class Hosts:
         host.has_served, host.idle_since = True, math.inf
         self._become(host, HostState.SERVING)
         self._log.event("host.serving", peer=host.peer.short)
+        if host.value:
+            self._keep_known(host.peer, host.value, True)
         for value in event.welcome.others:
             try:
-                self.found(read_record(value))
+                self.found(read_record(value), value)
             except BadRecord as error:
                 self._log.event("host.hearsay", peer=host.peer.short, reason=str(error))
 

@@ -22,6 +22,7 @@ from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
+from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.model import Model, open_model
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.wish import KeptWish
@@ -120,6 +121,7 @@ async def _run(
             opener = open_worker or _worker_opener(settings.threads)
             worker = DraftWorker(opener, _load(model, settings), contributor, log)
             drafting = Drafting(worker.send)
+            known = KnownHosts(folders.data, log)
             hosts = Hosts(
                 transport,
                 seed,
@@ -129,6 +131,7 @@ async def _run(
                 random.Random(),
                 contributor.changed,
                 log,
+                known.keep,
             )
             contributor.begin(worker, hosts, drafting)
             preferences.on_change(lambda now: contributor.set_limits(_limits(now)))
@@ -148,6 +151,9 @@ async def _run(
                 nursery.start_soon(
                     contributor.show, partial(server.publish, "state"), lambda: server.has_watchers
                 )
+                for signed in known.read(model.header.tok_fp):
+                    hosts.found(signed.record, signed.value)
+                nursery.start_soon(known.run)
                 nursery.start_soon(_network, transport, hosts, model, ending)
                 log.event("node.started", node=str(transport.me), data=str(folders.data))
                 await contributor.quit.wait()
@@ -169,7 +175,7 @@ async def _network(transport: Transport, hosts: Hosts, model: Model, ending: _En
             ending.ask()
 
     def report(found: Found) -> None:
-        hosts.found(found.record)
+        hosts.found(found.record, found.value)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(be_a_peer)

@@ -15,7 +15,7 @@ from multiaddr import Multiaddr
 from p2p.errors import ConfigError
 from p2p.network import fixes, kad
 from p2p.wire.identity import PeerId
-from p2p.wire.record import HostRecord, record_key
+from p2p.wire.record import Signed, record_key
 
 PUBLISH_SECONDS = 20.0
 CONNECT_SECONDS = 5.0
@@ -72,7 +72,7 @@ class KadDirectory:
             return list((await kad.fresh_providers(self._dht, key)).items())
         return []
 
-    async def record(self, peer: PeerId, timeout: float) -> HostRecord | None:
+    async def record(self, peer: PeerId, timeout: float) -> Signed | None:
         with trio.move_on_after(timeout):
             return await kad.fresh_record(self._dht, peer)
         return None

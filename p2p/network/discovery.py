@@ -53,6 +53,7 @@ class Found:
     peer: PeerId
     addresses: tuple[str, ...]
     record: HostRecord
+    value: bytes  # the record as it signed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +153,9 @@ async def look(directory: Directory, tok_fps: Sequence[bytes]) -> list[Found]:
 
     async def read(peer: PeerId) -> None:
         async with limit:
-            record = await directory.record(peer, RECORD_SECONDS)
-        if record is not None and any(service.tok_fp in tok_fps for service in record.serves):
-            hosts.append(Found(peer, record.addrs, record))
+            signed = await directory.record(peer, RECORD_SECONDS)
+        if signed is not None and any(one.tok_fp in tok_fps for one in signed.record.serves):
+            hosts.append(Found(peer, signed.record.addrs, signed.record, signed.value))
 
     async with trio.open_nursery() as nursery:
         for fingerprint in tok_fps:

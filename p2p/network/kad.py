@@ -17,7 +17,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 from p2p.errors import BadRecord
 from p2p.network.fixes import KAD_PROTOCOL
 from p2p.wire.identity import PeerId
-from p2p.wire.record import HostRecord, newest, open_record, record_key
+from p2p.wire.record import Signed, newest, open_record, record_key
 
 NAMESPACE = "nh"
 _ALL = 1000  # 16: `count` counts the copies that each server returns
@@ -100,7 +100,7 @@ async def fresh_providers(dht: NexusDht, key: str) -> dict[PeerId, list[str]]:
     return providers
 
 
-async def fresh_record(dht: NexusDht, peer: PeerId) -> HostRecord | None:
+async def fresh_record(dht: NexusDht, peer: PeerId) -> Signed | None:
     """Return the valid record of `peer` that servers hold now.
 
     17: what was fetched once would be returned for 24 h, expired or not.
@@ -115,7 +115,7 @@ async def fresh_record(dht: NexusDht, peer: PeerId) -> HostRecord | None:
     if value is None:
         return None
     try:
-        return open_record(value, key, int(time.time()))
+        return Signed(open_record(value, key, int(time.time())), value)
     except BadRecord:
         return None
 

@@ -18,7 +18,7 @@ from p2p.network.contain import contain, ignore
 from p2p.network.transport import Handler, Started
 from p2p.network.weather import Pipe, Weather
 from p2p.wire.identity import Identity, PeerId
-from p2p.wire.record import HostRecord, open_record, read_record, record_key
+from p2p.wire.record import Signed, open_record, read_record, record_key
 
 
 class MemoryNetwork:
@@ -30,12 +30,15 @@ class MemoryNetwork:
         self._weather: dict[tuple[PeerId, PeerId], Weather] = {}
         self._shelf = _Shelf(unix)
 
-    def transport(self, seed: bytes, generation: int = 0) -> "MemoryTransport":
+    def transport(
+        self, seed: bytes, generation: int = 0, ip: str = "127.0.0.1"
+    ) -> "MemoryTransport":
         """Return a peer with the identity of `seed`; it is there while its `run` runs.
 
-        A peer that restarts on another port has another `generation`, so another address.
+        A peer that restarts on another port has another `generation`, so another address. Others
+        see it come from `ip`.
         """
-        return MemoryTransport(self, Identity(seed), self._shelf, generation)
+        return MemoryTransport(self, Identity(seed), self._shelf, generation, ip)
 
     def set_directory_up(self, is_up: bool) -> None:
         """Kill the directory's servers, or start them anew, knowing nothing."""
@@ -77,8 +80,14 @@ class MemoryTransport:
     """One peer of a `MemoryNetwork`; a `Transport`."""
 
     def __init__(
-        self, network: MemoryNetwork, identity: Identity, shelf: "_Shelf", generation: int
+        self,
+        network: MemoryNetwork,
+        identity: Identity,
+        shelf: "_Shelf",
+        generation: int,
+        ip: str,
     ) -> None:
+        self.ip = ip
         self._network = network
         self._generation = generation
         self._identity = identity
@@ -169,8 +178,8 @@ class MemoryTransport:
         there = self._network.pipe(self.me, other.me)
         back = self._network.pipe(other.me, self.me)
         there.partner, back.partner = back, there
-        near = MemoryLink(self, other.me, inward=back, outward=there)
-        far = MemoryLink(other, self.me, inward=there, outward=back)
+        near = MemoryLink(self, other, inward=back, outward=there)
+        far = MemoryLink(other, self, inward=there, outward=back)
         self._links.add(near)
         other._links.add(far)
         assert other._nursery is not None
@@ -191,19 +200,23 @@ class MemoryLink:
     """One end of a link; a `Link`."""
 
     relayed = False
-    address = "127.0.0.1"
 
     def __init__(
-        self, transport: MemoryTransport, peer: PeerId, inward: Pipe, outward: Pipe
+        self, transport: MemoryTransport, other: MemoryTransport, inward: Pipe, outward: Pipe
     ) -> None:
         self._transport = transport
-        self._peer = peer
+        self._peer = other.me
+        self._address = other.ip
         self._inward = inward
         self._outward = outward
 
     @property
     def peer(self) -> PeerId:
         return self._peer
+
+    @property
+    def address(self) -> str | None:
+        return self._address
 
     async def send(self, data: bytes) -> None:
         await self._outward.send(data)
@@ -278,12 +291,12 @@ class MemoryDirectory:
         await trio.lowlevel.checkpoint()
         return list(self._shelf.providers.get(key, {}).items()) if self._shelf.is_up else []
 
-    async def record(self, peer: PeerId, timeout: float) -> HostRecord | None:
+    async def record(self, peer: PeerId, timeout: float) -> Signed | None:
         await trio.lowlevel.checkpoint()
         value = self._shelf.records.get(peer)
         if value is None:
             return None
         try:
-            return open_record(value, record_key(peer), int(self._shelf.unix()))
+            return Signed(open_record(value, record_key(peer), int(self._shelf.unix())), value)
         except BadRecord:
             return None

@@ -163,10 +163,20 @@ class Scores:
 
 def subnet(address: str | None) -> str | None:
     """Return the /24 (IPv4) or /48 (IPv6) of an IP address; None for this machine's own."""
+    return _network(address, 24, 48)
+
+
+def household(address: str | None) -> str | None:
+    """Return what one user has for an address: it (IPv4) or its /64 (IPv6); None as above."""
+    return _network(address, 32, 64)
+
+
+def _network(address: str | None, bits: int, bits_of_six: int) -> str | None:
     if address is None:
         return None
     ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # as a socket for both kinds shows IPv4
     if ip.is_loopback:
         return None
-    bits = 24 if ip.version == 4 else 48
-    return str(ipaddress.ip_network((ip, bits), strict=False))
+    return str(ipaddress.ip_network((ip, bits if ip.version == 4 else bits_of_six), strict=False))

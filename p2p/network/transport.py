@@ -20,7 +20,7 @@ import trio
 
 from p2p.network.contain import ignore
 from p2p.wire.identity import PeerId
-from p2p.wire.record import HostRecord
+from p2p.wire.record import Signed
 
 READ_BYTES = 65_536  # in bulk: each read costs a window update (`tests/p2p/test_traps.py`, 07)
 STALE_SECONDS = 10.0  # heartbeats come every 5 s
@@ -96,7 +96,7 @@ class Directory(Protocol):
         """Return the peers named under provider `key` now, each once, with addresses as hearsay."""
         ...
 
-    async def record(self, peer: PeerId, timeout: float) -> HostRecord | None:
+    async def record(self, peer: PeerId, timeout: float) -> Signed | None:
         """Return the newest valid record of `peer` that servers hold now, or None."""
         ...
 

@@ -70,6 +70,14 @@ class HostRecord:
         return PeerId(self.pub)
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A record that was read, and its value: the bytes by which it is passed on and kept."""
+
+    record: HostRecord
+    value: bytes
+
+
 def sign_record(record: HostRecord, identity: Identity) -> bytes:
     """Return the record's value. `BadRecord` if it breaks its own bounds or is not `identity`'s."""
     body = packb(dict(zip(_names(), dump(record), strict=True)))

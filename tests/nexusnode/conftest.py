@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import trio
 from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
+from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.worker import DraftWorker
 from nexusnode.draft.drafter import Drafter
 from nexusnode.draft.fake import FakeEngine
@@ -289,8 +291,10 @@ async def run_fake_node(
     always: bool = True,
     allowed: tuple[str, ...] = (),
     log: Log | None = None,
+    known: KnownHosts | None = None,
 ) -> AsyncIterator[Node]:
     log = log or quiet_log()
+    known = known or KnownHosts(Path("/nowhere"), log)
     clock = FakeClock()
     transport = network.transport(seed)
     draft = DraftOffer(tok_fp(VOCABULARY), "fake", len(VOCABULARY), ladder(VOCABULARY))
@@ -307,11 +311,14 @@ async def run_fake_node(
         random.Random(3),
         contributor.changed,
         log,
+        known.keep,
     )
+    for signed in known.read(draft.tok_fp):
+        hosts.found(signed.record, signed.value)
     contributor.begin(worker, hosts, drafting)
 
     def report(found: Found) -> None:
-        hosts.found(found.record)
+        hosts.found(found.record, found.value)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(transport.run)

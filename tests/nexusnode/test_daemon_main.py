@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ import trio
 
 from nexusnode.control.client import open_client
 from nexusnode.control.messages import Pause
+from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.main import run_node
 from p2p.errors import AlreadyRunning, ConfigError, ModelError, NoDaemon
 from p2p.log import quiet_log
 from p2p.network.memory import MemoryNetwork
 from p2p.network.transport import Started
 from p2p.paths import folders, socket_path
+from p2p.wire.identity import Identity
+from p2p.wire.record import HostRecord, Policy, Service, sign_record
 
 ALWAYS = {"run.when": "always"}
 pytestmark = pytest.mark.slow  # the header of the bundled model is read in a real child
@@ -134,6 +138,31 @@ async def test_a_pause_outlasts_a_restart_and_a_resume_ends_it(data: Path, worke
     assert len(workers.started) == count
     assert await started(("resume", None)) == ["user-pause", "ok"]
     assert await started() == ["ok"]
+
+
+async def test_a_host_of_the_last_run_is_tried_though_no_directory_names_it(
+    data: Path, workers: Any
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        snapshot = await ask(data, "state.snapshot")
+        await ask(data, "quit")
+    identity, now = Identity(b"h" * 32), int(time.time())
+    service = Service(bytes.fromhex(snapshot.tok_fp), bytes(32), "m", Policy.OPEN, 8)
+    record = HostRecord(
+        1, identity.public, 1, now, now + 900, ("/memory/x",), (1,), (1,), (service,), ()
+    )
+    known = KnownHosts(data, quiet_log())
+    known.keep(identity.peer, sign_record(record, identity), True)
+    await known.save()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        again = await ask(data, "state.snapshot")
+        await ask(data, "quit")
+
+    assert snapshot.hosts == ()
+    assert [host.peer for host in again.hosts] == [str(identity.peer)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -14,14 +15,16 @@ from p2p.network.discovery import Description, Found, discover, look, pause_seco
 from p2p.network.memory import MemoryNetwork, MemoryTransport
 from p2p.network.peer import Libp2pTransport
 from p2p.network.transport import Transport
-from p2p.wire.identity import Identity
+from p2p.wire.identity import Identity, PeerId
 from p2p.wire.record import (
     LIFE_SECONDS,
     SKEW_SECONDS,
     HostRecord,
     Policy,
     Service,
+    Signed,
     provider_key,
+    read_record,
     record_key,
     shard_of,
     sign_record,
@@ -159,7 +162,7 @@ async def test_a_directory_that_lost_everything_is_told_again_at_once(
         network.set_directory_up(True)
         await trio.sleep(1)
 
-        assert await host.directory.record(host.me, 1) is not None
+        assert await read(host, host.me, 1) is not None
 
 
 async def test_a_record_is_renewed_before_it_expires_and_its_seq_rises(
@@ -170,7 +173,7 @@ async def test_a_record_is_renewed_before_it_expires_and_its_seq_rises(
         seqs = []
         for _ in range(10):
             await trio.sleep(LIFE_SECONDS / 3 + 1)
-            record = await host.directory.record(host.me, 1)
+            record = await read(host, host.me, 1)
             assert record is not None
             seqs.append(record.seq)
 
@@ -284,6 +287,12 @@ async def told(host: Libp2pTransport, seq: int, issued: int | None = None) -> Ho
     return record
 
 
+async def read(who: Any, peer: PeerId, timeout: float) -> HostRecord | None:
+    """Return what the directory, as `who` sees it, holds of a host."""
+    signed: Signed | None = await who.directory.record(peer, timeout)
+    return None if signed is None else signed.record
+
+
 def seq_of(host: Libp2pTransport) -> int:
     """Return the seed byte of a server made by `server`."""
     return next(n for n in range(1, 50) if Identity(bytes([n]) * 32).peer == host.me)
@@ -295,11 +304,12 @@ async def test_a_host_is_found_through_the_dht_with_its_newest_record(servers: i
     async with deployed(servers) as (peers, node):
         host = peers[-1]
         first = await told(host, 1)
-        assert await node.directory.record(host.me, 5) == first
+        assert await read(node, host.me, 5) == first
         second = await told(host, 2)
         found = await look(node.directory, [TOK])
 
-        assert found == [Found(host.me, tuple(host.addresses()), second)]
+        assert found == [Found(host.me, tuple(host.addresses()), second, found[0].value)]
+        assert read_record(found[0].value) == second
 
 
 @pytest.mark.slow
@@ -334,7 +344,7 @@ async def test_expired_forged_and_foreign_records_are_never_believed() -> None:
         # A server that keeps them nevertheless is not believed either.
         for value in values:
             boot._dht.value_store.put(key.encode(), value)
-            assert await node.directory.record(host.me, 5) in (None, record)
+            assert await read(node, host.me, 5) in (None, record)
 
 
 @pytest.mark.slow
@@ -342,14 +352,14 @@ async def test_what_is_known_is_forgotten_when_no_server_knows_it_any_more() -> 
     async with deployed(2) as (peers, node):
         boot, host = peers
         record = await told(host, 1)
-        assert await node.directory.record(host.me, 5) == record
+        assert await read(node, host.me, 5) == record
         key = provider_key(TOK, shard_of(host.me))
         assert [peer for peer, _ in await node.directory.find(key, 5)] == [host.me]
         for each in (boot, host):
             each._dht.value_store.store.clear()
             each._dht.provider_store.providers.clear()
 
-        assert await node.directory.record(host.me, 5) is None
+        assert await read(node, host.me, 5) is None
         assert await node.directory.find(key, 5) == []
 
 
@@ -359,11 +369,11 @@ async def test_a_server_that_looks_up_keeps_what_others_told_it() -> None:
         boot, host = peers
         record = await told(host, 1)
         key = provider_key(TOK, shard_of(host.me))
-        await boot.directory.record(host.me, 5)
+        await read(boot, host.me, 5)
         await boot.directory.find(key, 5)
         await boot.directory.find(provider_key(TOK, 3 - shard_of(host.me)), 5)
 
-        assert await node.directory.record(host.me, 5) == record
+        assert await read(node, host.me, 5) == record
         assert [peer for peer, _ in await node.directory.find(key, 5)] == [host.me]
 
 
@@ -371,7 +381,7 @@ async def test_a_server_that_looks_up_keeps_what_others_told_it() -> None:
 async def test_nodes_that_ask_never_enter_a_servers_routing_table() -> None:
     async with deployed(3) as (peers, node):
         for _ in range(3):
-            await node.directory.record(peers[1].me, 5)
+            await read(node, peers[1].me, 5)
 
         for peer in peers:
             assert node.me.public not in [
@@ -427,6 +437,6 @@ async def test_a_killed_bootstrap_peer_stops_nothing() -> None:
             link = await node.dial(host.me, host.addresses(), 5)
         await link.send(b"still here")
         # The host is a server too, and the node is connected to it.
-        assert await node.directory.record(host.me, 8) == record
+        assert await read(node, host.me, 8) == record
         await link.send(b"still here")
         nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from p2p.network.score import (
     Offence,
     Scores,
     Standing,
+    household,
     judge,
     offence_of,
     subnet,
@@ -138,6 +139,19 @@ def test_this_machine_is_no_subnet() -> None:
     assert subnet(None) is None
     assert subnet("10.1.2.3") == "10.1.2.0/24"
     assert subnet("2001:db8:1:2::3") == "2001:db8:1::/48"
+
+
+def test_an_address_is_one_of_four_parts_or_what_one_user_has_of_six() -> None:
+    assert household("127.0.0.1") is None
+    assert household(None) is None
+    assert household("10.1.2.3") == "10.1.2.3/32"
+    assert household("2001:db8:1:2::3") == "2001:db8:1:2::/64"
+
+
+def test_an_address_that_a_socket_for_both_kinds_shows_is_the_same() -> None:
+    assert household("::ffff:10.1.2.3") == household("10.1.2.3")
+    assert subnet("::ffff:10.1.2.3") == subnet("10.1.2.3")
+    assert household("::ffff:127.0.0.1") is subnet("::ffff:127.0.0.1") is None
 
 
 def test_the_peer_least_recently_at_fault_is_forgotten_first() -> None:

@@ -1,6 +1,7 @@
 """This host as a peer: who may open a stream, a `HostEnd` for each, and the record of all this."""
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,10 +10,10 @@ import trio
 
 from p2p.drafting.conversation import Measured, Offended, Parted, Refused
 from p2p.drafting.host_end import Declined, Greeted, Guessed, HostEnd, HostEvent, HostTerms
-from p2p.errors import NexusError, PeerError
+from p2p.errors import NexusError, PeerBusy, PeerError
 from p2p.log import Log
 from p2p.network.discovery import Description, publish
-from p2p.network.score import Offence, Scores, offence_of
+from p2p.network.score import Offence, Scores, household, offence_of
 from p2p.network.stream import Outbox, drive
 from p2p.network.transport import Link, Startup, Transport
 from p2p.wire.fingerprint import existing, ladder, model_fp, tok_fp
@@ -51,6 +52,7 @@ class Hosting:
 
     Args:
         allowed: who may draft; None = anybody.
+        max_nodes_per_address: of one household (`score.py`); this machine's own do not count.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Hosting:
         *,
         allowed: frozenset[PeerId] | None,
         max_nodes: int,
+        max_nodes_per_address: int,
     ) -> None:
         self._seed = seed
         self._transport = transport
@@ -73,9 +76,11 @@ class Hosting:
         self._log = log
         self._allowed = allowed
         self._max_nodes = max_nodes
+        self._max_per_address = max_nodes_per_address
         self._scores = Scores()
         self._servers = -1  # that took the last record
         self._streams: dict[PeerId, _Stream] = {}  # greeted ones
+        self._open: Counter[str] = Counter()  # streams by household, greeted or not
         entries = existing(target.vocabulary.entries)
         self._terms = HostTerms(
             tok_fp=target.tok_fp,
@@ -121,8 +126,26 @@ class Hosting:
         if self._scores.stay_away_seconds(link.peer, now, link.address) > 0:
             self._metrics.refused("peer_banned")
             return
+        home = household(link.address)
+        if home is None:
+            await self._serve(link, is_crowded=False)
+            return
+        # Over the limit a node is told; over twice the limit those who wait for that are too many.
+        if self._open[home] >= 2 * self._max_per_address:
+            self._metrics.refused(PeerBusy.code)
+            return
+        is_crowded = self._open[home] >= self._max_per_address and link.peer not in self._streams
+        self._open[home] += 1
+        try:
+            await self._serve(link, is_crowded)
+        finally:
+            self._open -= Counter((home,))
+
+    async def _serve(self, link: Link, is_crowded: bool) -> None:
+        now = trio.current_time()
         nonce = secrets.token_bytes(32)
-        end = HostEnd(self._seed, link.peer.public, self._terms_of(link.peer), nonce, now)
+        terms = self._terms_of(link.peer, is_crowded)
+        end = HostEnd(self._seed, link.peer.public, terms, nonce, now)
         stream = _Stream(link, end, self)
         try:
             with stream.scope:
@@ -203,10 +226,10 @@ class Hosting:
             case Measured():
                 pass  # the end keeps it; `ahead` is made of it every second
 
-    def _terms_of(self, peer: PeerId) -> HostTerms:
-        is_busy = len(self._streams) >= self._max_nodes and peer not in self._streams
+    def _terms_of(self, peer: PeerId, is_crowded: bool) -> HostTerms:
+        is_full = len(self._streams) >= self._max_nodes and peer not in self._streams
         is_invited = self._allowed is None or peer in self._allowed
-        return replace(self._terms, invited=is_invited, busy=is_busy)
+        return replace(self._terms, invited=is_invited, busy=is_full or is_crowded)
 
     def _note_end(self, link: Link, error: NexusError) -> None:
         peer, reason = link.peer.short, str(error)

@@ -204,6 +204,7 @@ def _hosting(
         log,
         allowed=config.allow_nodes if config.drafting == "allowlist" else None,
         max_nodes=config.max_nodes,
+        max_nodes_per_address=config.max_nodes_per_address,
     )
 
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from p2p.drafting.conversation import Parted
 from p2p.drafting.node_end import Closed, Committed, NodeEnd, NodeOffer, Opened, Welcomed
-from p2p.errors import DialFailed, NexusError
+from p2p.errors import DialFailed, NexusError, PeerGone
 from p2p.log import Log, quiet_log
 from p2p.network.discovery import look
 from p2p.network.memory import MemoryNetwork
@@ -44,10 +44,12 @@ ASK = Ask(
 class Node:
     """A contributor that guesses the target's own words, or tokens that do not exist."""
 
-    def __init__(self, world: "World", letter: str, entries: list[Entry]) -> None:
+    def __init__(
+        self, world: "World", letter: str, entries: list[Entry], ip: str = "127.0.0.1"
+    ) -> None:
         self.seed = letter.encode() * 32
         self.peer = Identity(self.seed).peer
-        self.transport = world.network.transport(self.seed)
+        self.transport = world.network.transport(self.seed, ip=ip)
         self.addresses = world.transport.addresses()
         self.outbox = Outbox()
         self.events: list[Any] = []
@@ -114,7 +116,7 @@ class World:
         vocabulary = front.generations._text._vocabulary
         self.entries = list(vocabulary.entries)
         served = Served("m", vocabulary, tok_fp(self.entries), b"f" * 32)
-        values: dict[str, Any] = {"allowed": None, "max_nodes": 4}
+        values: dict[str, Any] = {"allowed": None, "max_nodes": 4, "max_nodes_per_address": 8}
         self.transport = self.network.transport(HOST_SEED)
         self.hosting = Hosting(
             HOST_SEED,
@@ -132,8 +134,10 @@ class World:
         self.nursery.start_soon(self.front.generations.speak)
         await listening.wait()
 
-    async def join(self, letter: str, entries: list[Entry] | None = None) -> Node:
-        node = Node(self, letter, self.entries if entries is None else entries)
+    async def join(
+        self, letter: str, entries: list[Entry] | None = None, ip: str = "127.0.0.1"
+    ) -> Node:
+        node = Node(self, letter, self.entries if entries is None else entries, ip)
         self.nursery.start_soon(node.run)
         await until(lambda: node.of(Welcomed) or node.ended)
         await trio.sleep(0.05)
@@ -305,6 +309,74 @@ async def test_a_full_host_takes_nobody_else(front: Any, clock: MockClock) -> No
         assert world.refused("peer.busy") == 1
 
     await in_world(front, body, max_nodes=1)
+
+
+async def test_one_address_has_so_many_nodes_and_others_are_not_concerned(
+    front: Any, clock: MockClock
+) -> None:
+    async def body(world: World) -> None:
+        first, second = [await world.join(letter, ip="192.0.2.1") for letter in "ab"]
+        third = await world.join("c", ip="192.0.2.1")
+        await until(lambda: third.ended)
+
+        assert not third.of(Welcomed)
+        assert world.refused("peer.busy") == 1
+        assert (await world.join("d", ip="192.0.2.2")).of(Welcomed)
+        world.network.break_links(HOST, first.peer)
+        await until(lambda: first.ended)
+        assert (await world.join("e", ip="192.0.2.1")).of(Welcomed)
+        assert not second.ended
+
+    await in_world(front, body, max_nodes=10, max_nodes_per_address=2)
+
+
+async def test_this_machines_own_nodes_are_not_counted(front: Any, clock: MockClock) -> None:
+    async def body(world: World) -> None:
+        nodes = [await world.join(letter) for letter in "abc"]
+
+        assert all(node.of(Welcomed) for node in nodes)
+
+    await in_world(front, body, max_nodes_per_address=1)
+
+
+async def test_a_node_of_a_full_address_may_come_back_before_its_old_stream_is_gone(
+    front: Any, clock: MockClock
+) -> None:
+    async def body(world: World) -> None:
+        node = Node(world, "a", world.entries, "192.0.2.1")
+        world.nursery.start_soon(node.transport.run)
+        await trio.testing.wait_all_tasks_blocked()
+        world.nursery.start_soon(node.serve_once)
+        await until(lambda: node.of(Welcomed))
+
+        world.nursery.start_soon(node.serve_once)
+
+        await until(lambda: len(node.of(Welcomed)) == 2)
+
+    await in_world(front, body, max_nodes_per_address=1)
+
+
+async def test_streams_that_never_greet_are_bounded_by_address(
+    front: Any, clock: MockClock
+) -> None:
+    async def body(world: World) -> None:
+        node = Node(world, "a", world.entries, "2001:db8::1")
+        near = Node(world, "b", world.entries, "2001:db8::2")
+        for each in (node, near):
+            world.nursery.start_soon(each.transport.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(4):
+            await node.transport.dial(HOST, node.addresses, 5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.refused("peer.busy") is None
+
+        link = await near.transport.dial(HOST, near.addresses, 5)
+        with pytest.raises(PeerGone):
+            await link.receive(100)
+
+        assert world.refused("peer.busy") == 1
+
+    await in_world(front, body, max_nodes_per_address=2)
 
 
 async def test_a_foreign_tokenizer_is_refused(front: Any, clock: MockClock) -> None:
