@@ -463,3 +463,51 @@ void NAME(settle)(const Layout *l, void *memory, int count, const int32_t *sourc
     }
   }
 }
+
+/* Ids whose z plus noise may reach `least`, in order. The noise of an id (docs/protocol.md, noise v1)
+ * is -log(-log1p(-w)) <= -log(w); here w is bounded by its power of two, with some slack, so that
+ * few ids need their logarithms. Returns how many; ids has room for n. */
+int NAME(contend)(int n, const float *z, const uint32_t *key, float least, int32_t *ids) {
+  typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
+  typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
+  typedef float Reals __attribute__((vector_size(LANES * 4)));
+  int count = 0;
+  Words id;
+  for (int i = 0; i < LANES; i++) id[i] = i;
+  for (int at = 0; at < n; at += LANES, id += LANES) {
+    Words x = id + key[0];
+    x ^= x >> 16;
+    x *= 0x21F0AAADu;
+    x ^= x >> 15;
+    x *= 0xD35A2D97u;
+    x ^= x >> 15;
+    x ^= key[1];
+    x *= 0x2C1B3C6Du;
+    x ^= x >> 16;
+    x += key[2];
+    x *= 0x297A2D39u;
+    x ^= x >> 15;
+    Ints high = (Ints)(x >> 8); /* of h = x >> 1, what a float holds exactly */
+    Reals power = __builtin_convertvector(high, Reals);
+    Ints exponent = (Ints)((Words)power >> 23); /* 127 + floor(log2); 0 for 0 */
+    Reals most = __builtin_convertvector(151 - exponent, Reals) * 0.6931472f + 0.001f;
+    const int stop = n - at < LANES ? n - at : LANES;
+    if (stop == LANES) {
+      Reals own;
+      memcpy(&own, z + at, sizeof own);
+      most += own;
+    } else {
+      for (int i = 0; i < stop; i++) most[i] += z[at + i];
+    }
+    Ints reach = most >= least;
+    float lane[LANES];
+    int any[LANES], some = 0;
+    memcpy(any, &reach, sizeof any);
+    for (int i = 0; i < LANES; i++) some |= any[i];
+    if (!some) continue;
+    memcpy(lane, &most, sizeof lane);
+    for (int i = 0; i < stop; i++)
+      if (lane[i] >= least) ids[count++] = at + i;
+  }
+  return count;
+}

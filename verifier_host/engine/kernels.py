@@ -58,6 +58,7 @@ class Kernels:
     attend: Any
     plan: Any
     settle: Any
+    contend: Any
 
 
 def open_kernels(library: Path = LIBRARY) -> Kernels:
@@ -82,6 +83,7 @@ def open_kernels(library: Path = LIBRARY) -> Kernels:
         "swiglu": ([number, number, pointer, pointer], None),
         "attend": ([POINTER(_Layout), POINTER(_Step), pointer, pointer, pointer, pointer], number),
         "plan": ([POINTER(_Step), pointer, pointer, pointer, c_long], c_long),
+        "contend": ([number, pointer, pointer, c_float, pointer], number),
         "settle": ([POINTER(_Layout), pointer, number, pointer, pointer, pointer], None),
     }
     functions = {}

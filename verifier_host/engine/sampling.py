@@ -1,8 +1,7 @@
 """`choose`: the target's coupled token for one row of logits, exactly by docs/protocol.md, 7.4.
 
 Every step is float32 but masses, which are float64. A row is judged alone: nothing here depends on
-how many rows a step has. `choose` searches without sorting; `choose_explicit` builds the kept set,
-and is what a long search falls back to. Both give the same token.
+how many rows a step has. Few ids can win, as noise is bounded: only theirs is computed whole.
 """
 
 import math
@@ -12,20 +11,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from p2p.drafting.coupling import row_key
-from verifier_host.engine.coupling import gumbel
+from p2p.drafting.coupling import gumbel, row_key
+from verifier_host.engine.kernels import Kernels, open_kernels
 from verifier_host.messages import Sampling, TokenLogprob
-from verifier_host.scheduling.rows import Chosen, Rows, SessionRows
+from verifier_host.scheduling.rows import Chosen, Int32, Rows, SessionRows
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 UNUSABLE = -2  # NaN, +inf or nothing but -inf
 UNWANTED = -1
 COLD = 0.01  # temperatures below count as 0
-PASSES = 8  # strikes before the kept set is built outright (chosen; top-p alone needs ≤ 1/p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +42,13 @@ class Ask:
 
 
 class Chooser:
-    """Chooses for one target; holds nothing but its tokens' ids."""
+    """Chooses for one target."""
 
-    def __init__(self, vocabulary: int, end_ids: tuple[int, ...]) -> None:
-        self._ids: Tensor = torch.arange(vocabulary, dtype=torch.int32)
+    def __init__(
+        self, vocabulary: int, end_ids: tuple[int, ...], kernels: Kernels | None = None
+    ) -> None:
+        self._kernels = kernels or open_kernels()
+        self._room = np.empty(vocabulary, np.int32)
         self._end_ids = list(end_ids)
 
     def rows(self, rows: Rows, logits: Tensor) -> Chosen:
@@ -78,22 +78,28 @@ class Chooser:
             return UNUSABLE
         if ask.sampling.temperature < COLD:
             return best
-        z, score = self._scores(z2, ask)
-        if is_open(ask.sampling):
-            return int(score.argmax())
+        z = z2 / np.float32(ask.sampling.temperature)
+        ids, scores = self._contenders(z, best, ask.noise)
         kept = Kept(z, ask.sampling)
-        for _ in range(PASSES):
-            token = int(score.argmax())
-            if kept.keeps(z[token]):
-                return token
-            score[token] = -np.inf
-        return self.choose_explicit(logits, ask)
+        for at in np.argsort(-scores, kind="stable"):
+            if kept.keeps(z[ids[at]]):
+                return int(ids[at])
+        raise AssertionError("the greatest of z is always kept")
 
-    def choose_explicit(self, logits: Float32, ask: Ask) -> int:
-        """As `choose` where T > 0 and the row is usable, by the kept set."""
-        z, score = self._scores(self._penalised(logits, ask), ask)
-        score[z < Kept(z, ask.sampling).least()] = -np.inf
-        return int(score.argmax())
+    def _contenders(
+        self, z: Float32, best: int, noise: tuple[int, int, int, int]
+    ) -> tuple[Int32, Float32]:
+        """Return the ids, in order, whose z plus noise is not below that of id `best`, and those
+        scores. `best` is among them, so the token chosen is, whatever else is not kept."""
+        least = z[best] + gumbel(np.array([best], np.uint32), noise)[0]
+        key = np.array(noise, np.uint32)
+        room = self._room
+        count = self._kernels.contend(
+            len(z), z.ctypes.data, key.ctypes.data, least, room.ctypes.data
+        )
+        ids = room[:count]
+        scores: Float32 = gumbel(ids.view(np.uint32), noise) + z[ids]
+        return ids, scores
 
     def _masked(self, logits: Float32, ask: Ask) -> Float32:
         """z0: end-of-text ids are out while fewer than `min_tokens` are generated."""
@@ -117,12 +123,6 @@ class Chooser:
             z[seen] -= np.float32(sampling.frequency_penalty) * times
             z[seen] -= np.float32(sampling.presence_penalty)
         return z
-
-    def _scores(self, z2: Float32, ask: Ask) -> tuple[Float32, Float32]:
-        z = z2 / np.float32(ask.sampling.temperature)
-        noise: Float32 = gumbel(self._ids, ask.noise).numpy()
-        noise += z
-        return z, noise
 
 
 class Kept:
@@ -153,24 +153,6 @@ class Kept:
         if self._masses is None or z == self._top:
             return True
         return float(self._masses[self._z > z].sum()) / self._total < self._top_p
-
-    def least(self) -> np.float32:
-        """Return the least z that is kept."""
-        values = np.unique(self._z[self._z >= self._floor])
-        low, high = 0, len(values) - 1  # values[high] is the greatest, always kept
-        while low < high:
-            middle = (low + high) // 2
-            if self.keeps(values[middle]):
-                high = middle
-            else:
-                low = middle + 1
-        least: np.float32 = values[high]
-        return least
-
-
-def is_open(sampling: Sampling) -> bool:
-    """Say whether every token is kept."""
-    return sampling.top_k == 0 and sampling.top_p >= 1 and sampling.min_p <= 0
 
 
 def asks(rows: Rows, session: SessionRows) -> list[tuple[int, Ask]]:
