@@ -40,7 +40,7 @@ def build(source: Path = SOURCE, library: Path = LIBRARY) -> Path:
         for (name, extra), made in zip(sets.items(), objects, strict=True):
             _run(*compiler, *FLAGS, *extra, f"-DISA={name}", "-c", str(source), "-o", made)
         fresh = Path(folder, "library")
-        _run(*compiler, "-shared", *objects, "-o", str(fresh), "-lm")
+        _run(*compiler, "-shared", *objects, "-o", str(fresh), "-lm", "-pthread")
         # Renamed into place: a running engine keeps the file it has mapped.
         beside = library.with_suffix(f".{os.getpid()}")
         beside.write_bytes(fresh.read_bytes())

@@ -123,6 +123,7 @@ class CpuBody:
         self._dtype = dtype
         self._linears = linears
         self._kernels = kernels or open_kernels()
+        self._kernels.threads(torch.get_num_threads())
         self._least_linear_rows = least_linear_rows
         self._layout = layout(spec, dtype)
         self._frequencies = torch.tensor(spec.frequencies, dtype=torch.float32)

@@ -13,6 +13,8 @@
  * its home in column p % TILE of its session's tile p / TILE. */
 
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,7 @@
 #include <immintrin.h>
 #define LANES 16
 #define WIDE 4 /* vectors a block of `multiply` is wide: 64 columns */
-#define TALL 4 /* rows it is high; WIDE * TALL sums, WIDE loads, all in registers */
+#define TALL 4 /* rows it is high: WIDE * TALL sums, TALL factors, one load, all in registers */
 typedef __m512 Vec;
 typedef __m512i Bits;
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
@@ -167,11 +169,11 @@ INLINE void multiply_block(const int high, const int wide, const float *a, long 
     for (int v = 0; v < wide; v++)
       sum[q][v] = is_fresh ? SET(0.0f) : LOAD(c + q * c_row + v * LANES);
   for (int k = 0; k < steps; k++) {
-    Vec own[WIDE];
-    for (int v = 0; v < wide; v++) own[v] = LOAD(b + k * b_row + v * LANES);
-    for (int q = 0; q < high; q++) {
-      Vec each = SET(a[q * a_row + k]);
-      for (int v = 0; v < wide; v++) sum[q][v] = FMA(each, own[v], sum[q][v]);
+    Vec each[TALL];
+    for (int q = 0; q < high; q++) each[q] = SET(a[q * a_row + k]);
+    for (int v = 0; v < wide; v++) {
+      Vec own = LOAD(b + k * b_row + v * LANES);
+      for (int q = 0; q < high; q++) sum[q][v] = FMA(each[q], own, sum[q][v]);
     }
   }
   for (int q = 0; q < high; q++)
@@ -395,19 +397,96 @@ static void attend_block(const Layout *l, const Step *step, const void *memory, 
     }
 }
 
+/* One call of `attend`, shared out by kv head and block of rows among the caller and its helpers.
+ * Parts write to different places, so who computes which one changes nothing. */
+typedef struct {
+  const Layout *layout;
+  const Step *step;
+  const void *memory;
+  const float *qkv;
+  float *out;
+  atomic_int next;
+} Job;
+
+static void work(Job *job) {
+  const Step *step = job->step;
+  const int heads = job->layout->kv_heads;
+  int part = atomic_fetch_add(&job->next, 1), seen = 0;
+  for (int s = 0; s < step->sessions; s++)
+    for (int from = step->first[s]; from < step->first[s + 1]; from += BLOCK)
+      for (int head = 0; head < heads; head++, seen++) {
+        if (seen != part) continue;
+        const int to = from + BLOCK < step->first[s + 1] ? from + BLOCK : step->first[s + 1];
+        attend_block(job->layout, step, job->memory, job->qkv, job->out, s, head, from, to);
+        part = atomic_fetch_add(&job->next, 1);
+      }
+}
+
+#define MOST_HELPERS 63
+#define LEAST_SHARED 4000000.0 /* multiply-adds; fewer take less time than waking a helper */
+
+static struct {
+  pthread_mutex_t lock;
+  pthread_cond_t begun, ended;
+  int helpers, turn, busy;
+  Job *job;
+} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, 0};
+
+static void *help(void *unused) {
+  (void)unused;
+  int seen = 0;
+  pthread_mutex_lock(&pool.lock);
+  for (;;) {
+    while (pool.turn == seen) pthread_cond_wait(&pool.begun, &pool.lock);
+    seen = pool.turn;
+    Job *job = pool.job;
+    pthread_mutex_unlock(&pool.lock);
+    work(job);
+    pthread_mutex_lock(&pool.lock);
+    if (--pool.busy == 0) pthread_cond_signal(&pool.ended);
+  }
+  return 0;
+}
+
+/* Have `threads` threads in all; more than there are are started, none is ever ended. */
+void NAME(threads)(int threads) {
+  pthread_mutex_lock(&pool.lock);
+  while (pool.helpers < threads - 1 && pool.helpers < MOST_HELPERS) {
+    pthread_t thread;
+    if (pthread_create(&thread, 0, help, 0)) break;
+    pthread_detach(thread);
+    pool.helpers++;
+  }
+  pthread_mutex_unlock(&pool.lock);
+}
+
 /* Write the keys of a step's rows, then attend.
  * qkv: [rows, (heads + 2 kv_heads) * size], rotated in place; norms: [heads + kv_heads, size] or 0;
  * out: [rows, heads * size]. */
 void NAME(attend)(const Layout *l, const Step *step, void *memory, float *qkv, const float *norms,
                   float *out) {
   const long width = (long)(l->heads + 2 * l->kv_heads) * l->size;
-  for (int r = 0; r < step->rows; r++) store(l, step, r, memory, qkv + r * width, norms);
-  for (int s = 0; s < step->sessions; s++)
-    for (int head = 0; head < l->kv_heads; head++)
-      for (int from = step->first[s]; from < step->first[s + 1]; from += BLOCK) {
-        const int to = from + BLOCK < step->first[s + 1] ? from + BLOCK : step->first[s + 1];
-        attend_block(l, step, memory, qkv, out, s, head, from, to);
-      }
+  double keys = 0;
+  for (int r = 0; r < step->rows; r++) {
+    store(l, step, r, memory, qkv + r * width, norms);
+    keys += step->position[r] + 1;
+  }
+  Job job = {l, step, memory, qkv, out, 0};
+  const int is_shared = pool.helpers > 0 && 2.0 * keys * l->heads * l->size > LEAST_SHARED;
+  if (is_shared) {
+    pthread_mutex_lock(&pool.lock);
+    pool.job = &job;
+    pool.busy = pool.helpers;
+    pool.turn++;
+    pthread_cond_broadcast(&pool.begun);
+    pthread_mutex_unlock(&pool.lock);
+  }
+  work(&job);
+  if (is_shared) {
+    pthread_mutex_lock(&pool.lock);
+    while (pool.busy) pthread_cond_wait(&pool.ended, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+  }
 }
 
 /* Find the rows whose key is not at home, and the homes of tiles that have none yet (-1).

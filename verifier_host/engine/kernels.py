@@ -59,6 +59,7 @@ class Kernels:
     plan: Any
     settle: Any
     contend: Any
+    threads: Any
 
 
 def open_kernels(library: Path = LIBRARY) -> Kernels:
@@ -81,7 +82,8 @@ def open_kernels(library: Path = LIBRARY) -> Kernels:
     arguments = {
         "norm": ([number, number, pointer, pointer, pointer, c_float, pointer], None),
         "swiglu": ([number, number, pointer, pointer], None),
-        "attend": ([POINTER(_Layout), POINTER(_Step), pointer, pointer, pointer, pointer], number),
+        "attend": ([POINTER(_Layout), POINTER(_Step), pointer, pointer, pointer, pointer], None),
+        "threads": ([number], None),
         "plan": ([POINTER(_Step), pointer, pointer, pointer, c_long], c_long),
         "contend": ([number, pointer, pointer, c_float, pointer], number),
         "settle": ([POINTER(_Layout), pointer, number, pointer, pointer, pointer], None),
