@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier_host.scheduling.times import BUCKETS, FORGOTTEN_STEPS, LEAST_STEPS, StepTimes
+from verifier_host.scheduling.times import (
+    BUCKETS,
+    CACHED,
+    FORGOTTEN_STEPS,
+    LEAST_STEPS,
+    SHAPE,
+    StepTimes,
+    shape_of,
+)
 
 
 def measure(times: StepTimes, rows: int, seconds: float) -> None:
@@ -74,6 +82,30 @@ def test_more_rows_than_there_can_be_take_as_long_as_the_most() -> None:
     assert times.seconds(1000) == times.seconds(64)
     measure(times, 5000, 9.0)
     assert times.measured == ((BUCKETS[-1], 9.0),)
+
+
+def test_steps_over_longer_texts_have_times_of_their_own() -> None:
+    times = StepTimes(64)
+    measure(times, 1, 0.05)
+
+    times.look(CACHED[0] + 1)
+    assert times.seconds(1) == pytest.approx(0.05)  # the nearest that is known
+    measure(times, 1, 0.08)
+    assert times.seconds(1) == pytest.approx(0.08)
+
+    times.look(CACHED[0])
+    assert times.seconds(1) == pytest.approx(0.05)
+    times.look(10**9)
+    assert times.seconds(1) == pytest.approx(0.08)
+
+
+def test_a_trial_at_load_gives_the_shape_and_what_it_lacks_is_as_usual() -> None:
+    shape = shape_of([(1, 0.03), (4, 0.06), (16, 0.05), (32, 0.12)])
+
+    assert shape[:6] == pytest.approx((1, 4 / 3, 2, 2, 2, 4))
+    assert shape[6] == pytest.approx(4 * SHAPE[6] / SHAPE[5])
+    assert shape_of([]) == SHAPE
+    assert StepTimes(64, shape).seconds(4) == pytest.approx(2 * StepTimes(64, shape).seconds(1))
 
 
 @pytest.mark.slow

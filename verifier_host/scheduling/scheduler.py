@@ -156,6 +156,7 @@ class Scheduler:
         copies = self._find_room()
         if not self._admitted:
             return Idle()
+        self._times.look(sum(session.cached for session in self._admitted))
         roots = [session for session in self._admitted if session.pending == 1]
         prompts = [session for session in self._admitted if session.pending > 1]
         if not prompts and not copies:
