@@ -11,6 +11,7 @@ Tokens = Annotated[tuple[U32, ...], Size(0, 200_000)]
 Path = Annotated[str, Size(1, 4096)]
 Line = Annotated[str, Size(0, 4096)]
 TARGET = 0  # drafter number of a token nobody guessed
+HOST = 2**32 - 1  # drafter number of the host's own n-gram drafter; nodes count from 1
 MAX_TOP_LOGPROBS = 20
 
 
@@ -38,6 +39,7 @@ class Load:
     max_context: U32
     max_rows: U16
     debug: bool  # check slot counts after every step
+    ngram: bool = False  # the host's own n-gram drafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Sampling:
 class Start:
     """Begin or, with `committed` tokens, take up a session again; the key stays.
 
-    `namespace` parts prefix caches (one per API key); `max_new` counts from the prompt's end.
+    `namespace` parts prefix caches, and takes turns at admission (one per API key); `max_new`
+    counts from the prompt's end; without `is_drafted` the engine drafts nothing itself.
     """
 
     session: U32
@@ -72,6 +75,7 @@ class Start:
     sampling: Sampling
     max_new: U32
     namespace: Annotated[bytes, Size(0, 32)]
+    is_drafted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Guesses:
     1."""
 
     session: U32
-    drafter: Annotated[int, Span(1, 2**32 - 1)]
+    drafter: Annotated[int, Span(1, HOST - 1)]
     pos: U32
     first: U32
     parents: Annotated[tuple[U32, ...], Size(1, 64)]
@@ -155,7 +159,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Final tokens, the first at position `pos`; one source (drafter or TARGET) per token.
+    """Final tokens, the first at position `pos`; one source (drafter, HOST or TARGET) per token.
 
     `drafted` counts the tree rows this session had in the step, accepted or not.
     """

@@ -9,6 +9,7 @@ import pytest
 
 from verifier_host.engine.fake import END_ID, FakeSettings, FakeTarget, continuation
 from verifier_host.messages import (
+    HOST,
     Committed,
     Finished,
     FinishReason,
@@ -34,10 +35,36 @@ def start(
     sampling: Sampling | None = None,
     key: bytes = KEY,
     namespace: bytes = b"",
+    is_drafted: bool = False,
 ) -> Start:
     return Start(
-        session, tuple(prompt), tuple(committed), key, sampling or Sampling(), max_new, namespace
+        session,
+        tuple(prompt),
+        tuple(committed),
+        key,
+        sampling or Sampling(),
+        max_new,
+        namespace,
+        is_drafted,
     )
+
+
+class TypistTarget:
+    """A target whose token is a matter of its position alone: it types a text out."""
+
+    def __init__(self, text: Sequence[int]) -> None:
+        self.target = FakeTarget(FakeSettings(slots=64 * TILE, context=1024))
+        self.spec = self.target.spec
+        self.slots = self.target.slots
+        self._text = np.array([*text, 0])
+
+    def forward(self, rows: Rows) -> Chosen:
+        chosen = self.target.forward(rows)
+        tokens = np.where(rows.wants, self._text[rows.position + 1], chosen.tokens)
+        return Chosen(tokens.astype(np.int32), chosen.logprobs)
+
+    def settle(self, source: Int32, destination: Int32) -> None:
+        self.target.settle(source, destination)
 
 
 class BlindTarget:
@@ -62,10 +89,11 @@ class BlindTarget:
 class Engine:
     """Scheduler and target, stepped by hand in virtual time."""
 
-    target: FakeTarget | BlindTarget = field(
+    target: FakeTarget | BlindTarget | TypistTarget = field(
         default_factory=lambda: FakeTarget(FakeSettings(slots=64 * TILE, context=1024))
     )
     max_rows: int = 64
+    has_ngram: bool = False
     now: float = 0.0
     steps: int = 0
     rows: list[Rows] = field(default_factory=list)
@@ -77,7 +105,12 @@ class Engine:
     def __post_init__(self) -> None:
         spec = self.target.spec
         self.scheduler = Scheduler(
-            self.target.slots, spec.max_context, self.max_rows, spec.vocabulary, spec.end_ids
+            self.target.slots,
+            spec.max_context,
+            self.max_rows,
+            spec.vocabulary,
+            spec.end_ids,
+            self.has_ngram,
         )
 
     def start(self, message: Start) -> None:
@@ -752,3 +785,89 @@ def test_a_session_that_comes_in_ends_a_hold() -> None:
     engine.run()
 
     assert engine.texts[2] == engine.texts[9]
+
+
+REFRAIN = [1000 + at * at % 97 for at in range(20)] * 20
+
+
+def typed(text: Sequence[int], is_drafted: bool = True, drafter: Drafter | None = None) -> Engine:
+    """Have the first 40 tokens of a text gone on with, by an engine that drafts by itself."""
+    engine = Engine(TypistTarget(text), has_ngram=True)
+    engine.start(start(1, text[:40], max_new=len(text) - 40, is_drafted=is_drafted))
+    while 1 not in engine.finished:
+        if drafter is not None:
+            drafter.draft(1, text[:40], engine.texts[1], list(text[40:]))
+            for block in drafter.sent():
+                engine.guess(block)
+        assert not isinstance(engine.step(), Idle)
+    return engine
+
+
+def test_a_text_that_repeats_is_committed_in_fewer_steps_and_stays_the_same() -> None:
+    engine = typed(REFRAIN)
+
+    assert engine.texts[1] == REFRAIN[40:]
+    assert engine.steps < len(REFRAIN) / 4
+    assert engine.scheduler.gauge(0).holds == 0
+    assert {source for commit in engine.commits for source in commit.sources} == {0, HOST}
+
+
+def test_what_must_not_be_drafted_has_no_row_but_its_root() -> None:
+    engine = typed(REFRAIN, is_drafted=False)
+
+    assert engine.texts[1] == REFRAIN[40:]
+    assert engine.steps == len(REFRAIN) - 40
+    assert all(commit.drafted == 0 for commit in engine.commits)
+
+
+def test_a_text_that_begins_to_repeat_and_never_does_ends_the_hosts_drafting() -> None:
+    text = [token for new in range(2000, 2200) for token in (1000, 1001, 1002, new)]
+
+    engine = typed(text)
+
+    assert engine.texts[1] == text[40:]
+    assert sum(commit.drafted for commit in engine.commits[200:]) == 0
+    assert engine.scheduler.gauge(0).accepted == 0
+
+
+@pytest.mark.parametrize("strategy", [oracle, anti_oracle, junk])
+def test_nodes_and_the_hosts_own_drafter_share_a_tree_and_credits_go_to_nodes(
+    strategy: Strategy,
+) -> None:
+    engine = typed(REFRAIN, drafter=Drafter(1, strategy))
+
+    assert engine.texts[1] == REFRAIN[40:]
+    assert {credit.drafter for commit in engine.commits for credit in commit.credits} <= {1}
+
+
+def test_what_the_host_guesses_wrong_does_not_speak_against_its_nodes() -> None:
+    text = [token for new in range(2000, 2060) for token in (1000, 1001, 1002, new)]
+    wanted = []
+    for has_ngram in (False, True):
+        engine = Engine(TypistTarget(text), has_ngram=has_ngram)
+        engine.start(start(1, text[:40], max_new=len(text) - 40, is_drafted=True))
+        drafter = Drafter(1, lambda known, ahead: oracle(known, ahead[:1]))
+        for _ in range(40):
+            drafter.draft(1, text[:40], engine.texts[1], text[40:])
+            for block in drafter.sent():
+                engine.guess(block)
+            engine.step()
+        wanted.append(budgets(engine)[1])
+
+    assert wanted[0] == wanted[1]
+
+
+def test_a_node_that_is_there_is_waited_for_though_the_host_has_a_poor_guess() -> None:
+    text = [token for new in range(2000, 2100) for token in (1000, 1001, 1002, new)]
+    engine = Engine(TypistTarget(text), has_ngram=True)
+    engine.start(start(1, text[:39], max_new=300, is_drafted=True))
+    drafter = Drafter(1, oracle)
+    for _ in range(4):
+        drafter.draft(1, text[:39], engine.texts[1], text[39:])
+        for block in drafter.sent():
+            engine.guess(block)
+        engine.step()
+
+    planned = [engine.step() for _ in range(8)]
+
+    assert any(isinstance(one, Hold) for one in planned)

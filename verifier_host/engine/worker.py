@@ -106,6 +106,7 @@ def run(open_target: Callable[[Load, Progress], Target]) -> NoReturn:
         load.max_rows,
         spec.vocabulary,
         spec.end_ids,
+        load.ngram,
     )
     pipe.send(
         Loaded(

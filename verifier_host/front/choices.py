@@ -67,6 +67,7 @@ class Choice:
             sampling=self.sampling,
             max_new=self.max_new,
             namespace=self.namespace,
+            is_drafted=self.is_drafted,
         )
 
     def take(self, said: Committed) -> None:

@@ -46,7 +46,7 @@ class Generations:
     """Every request between the API, the engine and the nodes.
 
     Args:
-        drafting: the operator's word: "off", "allowlist" or "open".
+        drafting: the operator's word on nodes: "off", "allowlist" or "open".
         max_tokens: of one choice; 0 = no limit but the context.
         waiting, wait_seconds: the longest queue that is accepted.
     """
@@ -248,7 +248,7 @@ class Generations:
         self._choices[choice.number] = choice
         self._metrics.admitted(len(choice.prompt))
         self._engine.send(choice.start())
-        if choice.is_drafted:
+        if choice.is_drafted and self._drafting != "off":
             self._drafters.open(choice, self._now())
 
     def _choice(
@@ -268,7 +268,7 @@ class Generations:
             key=coupling_key(seed, number, prompt),
             sampling=ask.sampling,
             max_new=max_new,
-            is_drafted=ask.draft and self._drafting != "off",
+            is_drafted=ask.draft,
             namespace=ask.namespace,
             speech=Speech(ask.stop),
             request=request,

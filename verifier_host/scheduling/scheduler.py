@@ -22,6 +22,7 @@ from verifier_host.messages import (
 )
 from verifier_host.messages import Rows as Budget
 from verifier_host.scheduling.holds import Holds
+from verifier_host.scheduling.host_drafter import HostDrafter
 from verifier_host.scheduling.memory import NO_COPIES, Copies, Memory
 from verifier_host.scheduling.pacing import MAX_TREE_ROWS, budget
 from verifier_host.scheduling.plan import CHUNK, Part, Picked, chunks, pack, pick
@@ -69,13 +70,22 @@ class Outcome:
 class Scheduler:
     """All sessions of one engine.
 
+    Args:
+        has_ngram: sessions that may be drafted get the host's own drafter.
+
     Attributes:
         context: tokens of the longest text that can be served.
         has_news: a budget has gone to or from 0 since the last gauge.
     """
 
     def __init__(
-        self, slots: int, max_context: int, max_rows: int, vocabulary: int, end_ids: Collection[int]
+        self,
+        slots: int,
+        max_context: int,
+        max_rows: int,
+        vocabulary: int,
+        end_ids: Collection[int],
+        has_ngram: bool = False,
     ) -> None:
         self._memory = Memory(slots, max_rows)
         self.context = min(max_context, self._memory.total * TILE)
@@ -85,6 +95,7 @@ class Scheduler:
         self.has_news = False
         self._vocabulary = vocabulary
         self._end_ids = frozenset(end_ids)
+        self._has_ngram = has_ngram
         self._times = StepTimes(max_rows)
         self._survival = Survival()
         self._holds = Holds()
@@ -119,6 +130,9 @@ class Scheduler:
         session = Session(start, self._started, self._vocabulary, limit, self._holds.pace)
         self._sessions[session.number] = session
         self._waiting.append(session)
+        if self._has_ngram and start.is_drafted:
+            session.own = HostDrafter()
+            session.own.draft(session.tree)
         return []
 
     def guesses(self, block: Guesses, now: float) -> None:
@@ -196,6 +210,8 @@ class Scheduler:
         for part in parts:
             if part.root < 0:
                 part.session.cached += part.stop - part.start
+                if part.session.own is not None:
+                    part.session.own.draft(part.session.tree)
                 continue
             path = walk(part, tokens)
             for row in path[1:]:
@@ -323,6 +339,8 @@ class Scheduler:
         if ending.reason is not None:
             said.append(Finished(session.number, ending.reason, session.steps))
             self._drop(session)
+        elif session.own is not None:
+            session.own.draft(session.tree)
         return said
 
     def _wanted(self, session: Session) -> int:

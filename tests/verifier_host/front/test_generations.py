@@ -425,6 +425,20 @@ async def test_a_new_engine_is_drafted_for_anew(front: Any, node_of: Callable[..
     assert list(second.tokens) == [*PROMPT, *request.choices[0].committed]
 
 
+@pytest.mark.parametrize("wish", [True, False])
+@pytest.mark.parametrize("drafting", ["open", "off"])
+async def test_the_engine_may_draft_what_the_client_lets_it_whoever_else_may(
+    front_with: Callable[..., Any], engine: Any, drafting: str, wish: bool
+) -> None:
+    front = front_with(engine, drafting=drafting)
+    engine.start(front.generations)
+
+    await complete(front, replace(ASK, draft=wish))
+
+    (begun,) = [message for message in engine.sent if isinstance(message, Start)]
+    assert begun.is_drafted == wish
+
+
 async def test_metrics_count_what_was_done(front: Any) -> None:
     await complete(front)
     request = await front.generations.start(ASK)
