@@ -871,3 +871,63 @@ def test_a_node_that_is_there_is_waited_for_though_the_host_has_a_poor_guess() -
     planned = [engine.step() for _ in range(8)]
 
     assert any(isinstance(one, Hold) for one in planned)
+
+
+@pytest.mark.parametrize("max_rows", [2, 8])
+def test_many_requests_of_one_key_do_not_keep_another_keys_waiting(max_rows: int) -> None:
+    engine = Engine(max_rows=max_rows)
+    for session in range(1, 31):
+        engine.start(start(session, [session, 5, 6], max_new=10, namespace=b"many"))
+    for _ in range(3):
+        engine.step()
+    for session in (31, 32):
+        engine.start(start(session, [session, 5, 6], max_new=10, namespace=b"few"))
+    engine.run()
+
+    places = list(engine.finished)
+    inside = max_rows // 2
+    assert places.index(31) <= inside
+    assert places.index(32) <= 2 * inside + 1
+    assert len(places) == 32
+    assert [number for number in places if number <= 30] == list(range(1, 31))
+
+
+def test_prompts_of_one_key_let_another_keys_through() -> None:
+    engine = Engine()
+    for session in range(1, 9):
+        engine.start(start(session, [session * 900 + at for at in range(400)], namespace=b"many"))
+    engine.step()
+
+    engine.start(start(9, range(8100, 8140), max_new=5, namespace=b"few"))
+    engine.run()
+
+    assert next(iter(engine.finished)) == 9
+    first = next(at for at, commit in enumerate(engine.commits) if commit.session == 9)
+    assert len({commit.session for commit in engine.commits[:first]}) <= 1
+
+
+def test_owners_have_as_many_sessions_inside_where_there_is_not_room_for_all() -> None:
+    engine = Engine(max_rows=8)
+    for at in range(40):
+        name = b"a" if at < 30 else b"b"
+        engine.start(start(at + 1, [at, 5], max_new=20, namespace=name))
+    engine.step()
+    rows = engine.rows[-1]
+
+    keys = [session.session for session in rows.sessions]
+    assert sorted(keys) == [1, 2, 31, 32]
+
+
+@pytest.mark.slow
+def test_where_memory_is_short_all_end_and_the_key_with_few_is_not_the_last() -> None:
+    engine = Engine(FakeTarget(FakeSettings(slots=12 * TILE, context=640)))
+    for session in range(1, 9):
+        name = b"few" if session == 8 else b"many"
+        engine.start(start(session, [session] * 100, max_new=260, namespace=name))
+    engine.run(20_000)
+
+    assert engine.scheduler.gauge(0).preemptions > 0
+    assert sorted(engine.finished) == list(range(1, 9))
+    assert list(engine.finished).index(8) < 4
+    for session in range(1, 9):
+        assert engine.texts[session] == continuation([session] * 100, KEY, Sampling(), 260)

@@ -102,8 +102,9 @@ class Scheduler:
         self._sessions: dict[int, Session] = {}
         self._waiting: list[Session] = []
         self._admitted: list[Session] = []
+        self._turns: dict[bytes, int] = {}
         self._flight = _NO_FLIGHT
-        self._started = 0
+        self._started = self._last_turn = 0
         self._starved = 0
         self._steps = self._rows_target = self._rows_draft = self._rows_prompt = 0
         self._accepted = self._stale = self._preemptions = 0
@@ -273,13 +274,14 @@ class Scheduler:
                 preempted = True
         copies: list[Copies] = []
         while not preempted and len(self._admitted) < self._max_sessions:
-            first = next_in(self._waiting, self._admitted)
+            first = next_in(self._waiting, self._admitted, self._turns)
             made = self._memory.admit(first) if first else None
             if first is None or made is None:
                 break
             copies.append(made)
             self._waiting.remove(first)
             self._admitted.append(first)
+            self._turns[first.start.namespace] = self._last_turn = self._last_turn + 1
             first.is_fresh = True
         return copies
 
