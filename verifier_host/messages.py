@@ -141,6 +141,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A session has room in the engine, since `seconds_ago`; once, however often it gives way."""
+
+    session: U32
+    seconds_ago: Real
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """One drafter's part of a commit: `tip` and `credited` of docs/protocol.md, 5.7."""
 
@@ -205,6 +213,8 @@ class Gauge:
     budget.
 
     Times are seconds; counters only grow. `step_seconds` are medians of late steps by row bucket.
+    `rows_host` and `accepted_host` are the tree rows, and those accepted, that no node had guessed.
+    `busy_seconds` is time with sessions inside, `compute_seconds` the part of it in steps.
     """
 
     running: U32
@@ -216,13 +226,17 @@ class Gauge:
     rows_target: U64
     rows_draft: U64
     rows_prompt: U64
+    rows_host: U64
     accepted: U64
+    accepted_host: U64
     stale: U64
     preemptions: U64
     prefix_queries: U64
     prefix_hits: U64
     holds: U64
     hold_seconds: Real
+    compute_seconds: Real
+    busy_seconds: Real
     step_seconds: Annotated[tuple[tuple[U16, Real], ...], Size(0, 64)]
     accepted_by_depth: Annotated[tuple[U64, ...], Size(0, 64)]
     budgets: Annotated[tuple[Rows, ...], Size(0, 4096)]
@@ -245,5 +259,15 @@ class Fault:
 
 TO_ENGINE = Codec({0: Load, 1: Start, 2: Guesses, 3: Leave, 4: Cancel, 5: Ping, 6: Stop})
 FROM_ENGINE = Codec(
-    {0: Loading, 1: Loaded, 2: Committed, 3: Finished, 4: Refused, 5: Gauge, 6: Pong, 7: Fault}
+    {
+        0: Loading,
+        1: Loaded,
+        2: Committed,
+        3: Finished,
+        4: Refused,
+        5: Gauge,
+        6: Pong,
+        7: Fault,
+        8: Admitted,
+    }
 )

@@ -10,6 +10,7 @@ import pytest
 from verifier_host.engine.fake import END_ID, FakeSettings, FakeTarget, continuation
 from verifier_host.messages import (
     HOST,
+    Admitted,
     Committed,
     Finished,
     FinishReason,
@@ -20,7 +21,7 @@ from verifier_host.messages import (
     Start,
 )
 from verifier_host.scheduling.rows import TILE, Chosen, Int32, Rows
-from verifier_host.scheduling.scheduler import Hold, Idle, Scheduler, Step
+from verifier_host.scheduling.scheduler import Hold, Idle, Said, Scheduler, Step
 
 PROMPT = tuple(range(100, 150))
 KEY = b"12345678"
@@ -99,6 +100,7 @@ class Engine:
     rows: list[Rows] = field(default_factory=list)
     texts: dict[int, list[int]] = field(default_factory=dict)
     commits: list[Committed] = field(default_factory=list)
+    admitted: dict[int, Admitted] = field(default_factory=dict)
     finished: dict[int, Finished] = field(default_factory=dict)
     refused: dict[int, Refused] = field(default_factory=dict)
 
@@ -115,6 +117,7 @@ class Engine:
 
     def start(self, message: Start) -> None:
         self.texts.setdefault(message.session, list(message.committed))
+        self.admitted.pop(message.session, None)
         self._hear(self.scheduler.start(message))
 
     def guess(self, block: Guesses) -> None:
@@ -147,9 +150,12 @@ class Engine:
                 return
         raise AssertionError("the engine does not come to an end")
 
-    def _hear(self, said: Sequence[Committed | Finished | Refused]) -> None:
+    def _hear(self, said: Sequence[Said]) -> None:
         for message in said:
             match message:
+                case Admitted():
+                    assert message.session not in self.admitted
+                    self.admitted[message.session] = message
                 case Committed():
                     assert len(message.sources) == len(message.tokens)
                     self.texts[message.session] += message.tokens
@@ -927,7 +933,49 @@ def test_where_memory_is_short_all_end_and_the_key_with_few_is_not_the_last() ->
     engine.run(20_000)
 
     assert engine.scheduler.gauge(0).preemptions > 0
-    assert sorted(engine.finished) == list(range(1, 9))
+    assert sorted(engine.finished) == sorted(engine.admitted) == list(range(1, 9))
     assert list(engine.finished).index(8) < 4
     for session in range(1, 9):
         assert engine.texts[session] == continuation([session] * 100, KEY, Sampling(), 260)
+
+
+def test_a_session_is_said_to_be_admitted_with_the_step_it_came_in_at() -> None:
+    engine = Engine(max_rows=2)  # one session at a time
+    engine.start(start(1, max_new=1))
+    engine.start(start(2, PROMPT[1:], max_new=1))
+
+    engine.step()
+    assert engine.admitted == {1: Admitted(1, STEP_SECONDS)}
+
+    engine.run()
+    assert engine.admitted[2].seconds_ago == pytest.approx(STEP_SECONDS)
+
+
+def test_the_gauge_tells_the_hosts_own_rows_from_those_of_nodes() -> None:
+    alone = typed(REFRAIN).scheduler.gauge(0)
+    both = typed(REFRAIN, drafter=Drafter(1, oracle)).scheduler.gauge(0)
+    nodes = typed(REFRAIN, False, Drafter(1, oracle)).scheduler.gauge(0)
+
+    assert (alone.rows_host, alone.accepted_host) == (alone.rows_draft, alone.accepted)
+    assert alone.accepted_host > 0
+    assert both.accepted_host < both.accepted
+    assert both.rows_host - both.accepted_host <= both.rows_draft - both.accepted
+    assert nodes.rows_host == nodes.accepted_host == 0
+
+
+def test_time_with_sessions_inside_is_told_from_time_in_steps() -> None:
+    engine = Engine()
+    engine.start(start(1, max_new=20))
+    engine.now = 5.0
+    while 1 not in engine.finished:
+        engine.step()
+        engine.now += 0.01  # of the worker's own
+    engine.step()
+    engine.now += 7.0
+    engine.start(start(2, PROMPT[1:], max_new=1))
+    engine.run()
+
+    gauge = engine.scheduler.gauge(0)
+    assert gauge.steps == 21
+    assert gauge.compute_seconds == pytest.approx(21 * STEP_SECONDS)
+    assert gauge.busy_seconds == pytest.approx(21 * STEP_SECONDS + 19 * 0.01)

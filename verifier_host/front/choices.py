@@ -45,6 +45,7 @@ class Choice:
     started_at: float
     committed: list[int] = field(default_factory=list)
     committed_at: float | None = None
+    is_admitted: bool = False  # by any engine
     steps: int = 0
     drafted: int = 0
     accepted: int = 0

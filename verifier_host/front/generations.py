@@ -161,6 +161,12 @@ class Generations:
                     self._drafters.step_seconds = message.step_seconds[0][1]
                 for rows in message.budgets:
                     self._drafters.budget(rows)
+            case messages.Admitted(session, seconds_ago):
+                choice = self._choices.get(session)
+                if choice is not None and not choice.is_admitted:
+                    choice.is_admitted = True
+                    waited = self._now() - seconds_ago - choice.started_at
+                    self._metrics.admitted(max(0.0, waited))
             case messages.Refused(session, code, text):
                 choice = self._choices.get(session)
                 if choice is not None:
@@ -246,7 +252,7 @@ class Generations:
 
     def _begin(self, choice: Choice) -> None:
         self._choices[choice.number] = choice
-        self._metrics.admitted(len(choice.prompt))
+        self._metrics.begun(len(choice.prompt))
         self._engine.send(choice.start())
         if choice.is_drafted and self._drafting != "off":
             self._drafters.open(choice, self._now())

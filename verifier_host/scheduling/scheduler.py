@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from verifier_host.messages import (
+    Admitted,
     Committed,
     Finished,
     FinishReason,
@@ -28,12 +29,12 @@ from verifier_host.scheduling.pacing import MAX_TREE_ROWS, budget
 from verifier_host.scheduling.plan import CHUNK, Part, Picked, chunks, pack, pick
 from verifier_host.scheduling.preempt import next_in, victim
 from verifier_host.scheduling.rows import TILE, Chosen, Int32, Rows
-from verifier_host.scheduling.sessions import Session
+from verifier_host.scheduling.sessions import Session, is_hosts_alone
 from verifier_host.scheduling.survival import Survival
 from verifier_host.scheduling.times import StepTimes
 from verifier_host.scheduling.walk import committed, learn, walk
 
-Said = Committed | Finished | Refused
+Said = Admitted | Committed | Finished | Refused
 PROMPT_EVERY = 4  # steps at most without `CHUNK` rows of prompts
 BUDGET_CHANGE = 0.25  # a smaller change is not announced
 _NO_FLIGHT: tuple[Int32, list[Part]] = (NO_COPIES.source, [])
@@ -103,11 +104,15 @@ class Scheduler:
         self._waiting: list[Session] = []
         self._admitted: list[Session] = []
         self._turns: dict[bytes, int] = {}
+        self._let_in: list[tuple[int, float]] = []  # session, when; since the last step
         self._flight = _NO_FLIGHT
+        self._busy_since: float | None = None
+        self._busy_seconds = self._compute_seconds = 0.0
         self._started = self._last_turn = 0
         self._starved = 0
         self._steps = self._rows_target = self._rows_draft = self._rows_prompt = 0
         self._accepted = self._stale = self._preemptions = 0
+        self._rows_host = self._accepted_host = 0
         self._by_depth = [0] * MAX_TREE_ROWS
 
     # Events.
@@ -168,9 +173,12 @@ class Scheduler:
 
     def plan(self, now: float) -> Step | Hold | Idle:
         """Say what the engine does next."""
-        copies = self._find_room()
+        copies = self._find_room(now)
         if not self._admitted:
+            self._busy_since = None
             return Idle()
+        if self._busy_since is None:
+            self._busy_since = now
         roots = [session for session in self._admitted if session.pending == 1]
         prompts = [session for session in self._admitted if session.pending > 1]
         if not prompts and not copies:
@@ -203,9 +211,14 @@ class Scheduler:
         total = parts[-1].stop
         drafted = sum(len(part.picked.guesses) for part in parts)
         self._times.record(total, step_seconds)
+        if self._busy_since is not None:
+            self._compute_seconds += step_seconds
+            self._busy_seconds += now - self._busy_since
+            self._busy_since = now
         cost = self._times.seconds(total) / self._times.seconds(total - drafted)
         tokens: list[int] = chosen.tokens.tolist()
-        said: list[Said] = []
+        said: list[Said] = [Admitted(number, now - at) for number, at in self._let_in]
+        self._let_in.clear()
         source: list[int] = []
         destination: list[int] = []
         for part in parts:
@@ -242,13 +255,17 @@ class Scheduler:
             rows_target=self._rows_target,
             rows_draft=self._rows_draft,
             rows_prompt=self._rows_prompt,
+            rows_host=self._rows_host,
             accepted=self._accepted,
+            accepted_host=self._accepted_host,
             stale=self._stale,
             preemptions=self._preemptions,
             prefix_queries=memory.prefix_queries,
             prefix_hits=memory.prefix_hits,
             holds=self._holds.count,
             hold_seconds=self._holds.seconds,
+            compute_seconds=self._compute_seconds,
+            busy_seconds=self._busy_seconds,
             step_seconds=self._times.measured,
             accepted_by_depth=tuple(self._by_depth),
             budgets=tuple(
@@ -265,7 +282,7 @@ class Scheduler:
 
     # Room.
 
-    def _find_room(self) -> list[Copies]:
+    def _find_room(self, now: float) -> list[Copies]:
         """See that every root has a slot, and let in who fits."""
         preempted = False
         for session in sorted(self._admitted, key=lambda session: session.order):
@@ -283,6 +300,9 @@ class Scheduler:
             self._admitted.append(first)
             self._turns[first.start.namespace] = self._last_turn = self._last_turn + 1
             first.is_fresh = True
+            if first.admitted_at is None:
+                first.admitted_at = now
+                self._let_in.append((first.number, now))
         return copies
 
     def _preempt(self, session: Session) -> None:
@@ -324,6 +344,10 @@ class Scheduler:
         for depth in range(len(path) - 1):
             self._by_depth[depth] += 1
         self._accepted += len(path) - 1
+        if session.own is not None:
+            hosts = [is_hosts_alone(guess) for guess in part.picked.guesses]
+            self._rows_host += sum(hosts)
+            self._accepted_host += sum(hosts[row - 1] for row in path[1:])
         ending = session.end_of(found, self._end_ids)
         pos = len(session.text)
         sources, credited = session.tree.commit(ending.tokens, part.arrivals)

@@ -61,6 +61,7 @@ class Session:
         self.speed = 1.0
         self.announced = FIRST_BUDGET
         self.is_fresh = True  # no step since its prompt
+        self.admitted_at: float | None = None  # for the first time
         self.arrivals = Arrivals(pace)
         self.worth = Worth()
         self.own: HostDrafter | None = None

@@ -16,6 +16,7 @@ from verifier_host.engine.fake import END_ID, continuation
 from verifier_host.front.choices import MAX_UNREAD_BYTES
 from verifier_host.front.generations import OUTAGE_SECONDS
 from verifier_host.messages import (
+    Admitted,
     Cancel,
     Committed,
     Finished,
@@ -455,9 +456,29 @@ async def test_metrics_count_what_was_done(front: Any) -> None:
     assert value("vllm:request_success_total", finished_reason="length") == 1
     assert value("vllm:request_success_total", finished_reason="abort") == 1
     assert value("vllm:time_to_first_token_seconds_count") == 1
+    assert value("vllm:request_queue_time_seconds_count") == 1
     assert value("vllm:inter_token_latency_seconds_count") == 19
     assert value("vllm:e2e_request_latency_seconds_count") == 2
     assert value("nexus_exact") == 1
+
+
+async def test_time_in_the_queue_ends_where_the_engine_lets_a_choice_in(
+    front: Any, mock_clock: MockClock
+) -> None:
+    request = await front.generations.start(ASK)
+    number = request.choices[0].number
+    mock_clock.jump(3.0)
+
+    front.generations.on_said(Admitted(number, 1.0))
+    front.generations.on_said(Admitted(number, 0.0))  # by the engine after this one
+    front.generations.on_said(Admitted(99, 0.0))
+
+    name = "vllm:request_queue_time_seconds"
+    found = [
+        front.metrics.registry.get_sample_value(f"{name}_{part}", {"model_name": "m"})
+        for part in ("count", "sum")
+    ]
+    assert found == [1, pytest.approx(2.0)]
 
 
 async def test_engine_counters_go_on_over_a_restart(front: Any) -> None:
