@@ -105,6 +105,13 @@ TABLE = (
         "network.nodes_per_session", int, 1, "Nodes that draft for one request.", low=1, high=2
     ),
     Setting(
+        "drafting.ngram",
+        bool,
+        True,
+        "Let the host draft from what repeats in a text: needs no node, shows nobody anything. A\n"
+        "request with nexus.draft = false stays plain.",
+    ),
+    Setting(
         "limits.max_tokens",
         int,
         0,
@@ -158,6 +165,7 @@ class HostConfig:
     max_nodes: int
     max_nodes_per_address: int
     nodes_per_session: int
+    ngram: bool
     max_tokens: int
     waiting: int
     wait_seconds: int
@@ -196,6 +204,7 @@ def load_config(
         max_nodes=checked.plain("network.max_nodes", int),
         max_nodes_per_address=checked.plain("network.max_nodes_per_address", int),
         nodes_per_session=checked.plain("network.nodes_per_session", int),
+        ngram=checked.plain("drafting.ngram", bool),
         max_tokens=checked.plain("limits.max_tokens", int),
         waiting=checked.plain("limits.waiting", int),
         wait_seconds=checked.plain("limits.wait_seconds", int),

@@ -11,6 +11,7 @@ Tokens = Annotated[tuple[U32, ...], Size(0, 200_000)]
 Path = Annotated[str, Size(1, 4096)]
 Line = Annotated[str, Size(0, 4096)]
 TARGET = 0  # drafter number of a token nobody guessed
+HOST = 2**32 - 1  # drafter number of the host's own n-gram drafter; nodes count from 1
 MAX_TOP_LOGPROBS = 20
 
 
@@ -38,6 +39,7 @@ class Load:
     max_context: U32
     max_rows: U16
     debug: bool  # check slot counts after every step
+    ngram: bool = False  # the host's own n-gram drafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Sampling:
 class Start:
     """Begin or, with `committed` tokens, take up a session again; the key stays.
 
-    `namespace` parts prefix caches (one per API key); `max_new` counts from the prompt's end.
+    `namespace` parts prefix caches, and takes turns at admission (one per API key); `max_new`
+    counts from the prompt's end; without `is_drafted` the engine drafts nothing itself.
     """
 
     session: U32
@@ -72,6 +75,7 @@ class Start:
     sampling: Sampling
     max_new: U32
     namespace: Annotated[bytes, Size(0, 32)]
+    is_drafted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Guesses:
     1."""
 
     session: U32
-    drafter: Annotated[int, Span(1, 2**32 - 1)]
+    drafter: Annotated[int, Span(1, HOST - 1)]
     pos: U32
     first: U32
     parents: Annotated[tuple[U32, ...], Size(1, 64)]
@@ -137,6 +141,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A session has room in the engine, since `seconds_ago`; once, however often it gives way."""
+
+    session: U32
+    seconds_ago: Real
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """One drafter's part of a commit: `tip` and `credited` of docs/protocol.md, 5.7."""
 
@@ -155,7 +167,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Final tokens, the first at position `pos`; one source (drafter or TARGET) per token.
+    """Final tokens, the first at position `pos`; one source (drafter, HOST or TARGET) per token.
 
     `drafted` counts the tree rows this session had in the step, accepted or not.
     """
@@ -201,6 +213,8 @@ class Gauge:
     budget.
 
     Times are seconds; counters only grow. `step_seconds` are medians of late steps by row bucket.
+    `rows_host` and `accepted_host` are the tree rows, and those accepted, that no node had guessed.
+    `busy_seconds` is time with sessions inside, `compute_seconds` the part of it in steps.
     """
 
     running: U32
@@ -212,13 +226,17 @@ class Gauge:
     rows_target: U64
     rows_draft: U64
     rows_prompt: U64
+    rows_host: U64
     accepted: U64
+    accepted_host: U64
     stale: U64
     preemptions: U64
     prefix_queries: U64
     prefix_hits: U64
     holds: U64
     hold_seconds: Real
+    compute_seconds: Real
+    busy_seconds: Real
     step_seconds: Annotated[tuple[tuple[U16, Real], ...], Size(0, 64)]
     accepted_by_depth: Annotated[tuple[U64, ...], Size(0, 64)]
     budgets: Annotated[tuple[Rows, ...], Size(0, 4096)]
@@ -241,5 +259,15 @@ class Fault:
 
 TO_ENGINE = Codec({0: Load, 1: Start, 2: Guesses, 3: Leave, 4: Cancel, 5: Ping, 6: Stop})
 FROM_ENGINE = Codec(
-    {0: Loading, 1: Loaded, 2: Committed, 3: Finished, 4: Refused, 5: Gauge, 6: Pong, 7: Fault}
+    {
+        0: Loading,
+        1: Loaded,
+        2: Committed,
+        3: Finished,
+        4: Refused,
+        5: Gauge,
+        6: Pong,
+        7: Fault,
+        8: Admitted,
+    }
 )

@@ -24,6 +24,7 @@ class NgramDrafter:
         self._expected: int | None = None  # first token of the proposal not judged yet
         self._hits: deque[bool] = deque(maxlen=WINDOW)
         self._is_on = True
+        self.matched = 0  # tokens of the text's end that the last proposal is founded on
         self.append(tokens)
 
     @property
@@ -57,7 +58,7 @@ class NgramDrafter:
         ends = self._ends.get((tail[-3], tail[-2], tail[-1]), ())
         if not ends:
             return []
-        end = max(ends, key=lambda at: (self._match(at, tail), at))
+        self.matched, end = max((self._match(at, tail), at) for at in ends)
         proposal = text[end : end + MAX_PROPOSAL]
         while len(proposal) < MAX_PROPOSAL and not ahead:
             # The match overlaps the text's end: the text goes round in circles, and so do we.

@@ -55,7 +55,7 @@ async def engine(path: str = "fake", module: str = FAKE, kv: int = 4096) -> Asyn
             stop=Stop(),
             environment={"OMP_NUM_THREADS": "2"},
         ) as child:
-            await child.send(Load(path, "m", "fp32", 2, kv, 2048, 64, True))
+            await child.send(Load(path, "m", "fp32", 2, kv, 2048, 64, True, True))
             yield child
 
 
@@ -97,10 +97,10 @@ def start(
     committed: Sequence[int] = (),
     max_new: int = 60,
     sampling: Sampling | None = None,
+    is_drafted: bool = False,
 ) -> Start:
-    return Start(
-        session, tuple(prompt), tuple(committed), KEY, sampling or Sampling(), max_new, b""
-    )
+    settings = sampling or Sampling()
+    return Start(session, tuple(prompt), tuple(committed), KEY, settings, max_new, b"", is_drafted)
 
 
 async def test_it_loads_serves_and_stops() -> None:
@@ -245,3 +245,22 @@ async def test_the_real_targets_text_does_not_depend_on_guesses() -> None:
 
     assert tuple(drafted.texts[2]) == whole
     assert drafted.over[2].steps < 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0, 0.7])
+async def test_the_real_target_repeats_itself_faster_without_any_node(temperature: float) -> None:
+    prompt = [*range(1000, 1024)] * 6
+    settings = Sampling(temperature=temperature)
+    front = Front({1: []})
+    async with engine(bundled_target(), REAL) as child:
+        await heard(child, Loaded)
+        await child.send(start(1, prompt, max_new=48, sampling=settings))
+        await front.listen(child)
+        front.texts[2] = []
+        await child.send(start(2, prompt, max_new=48, sampling=settings, is_drafted=True))
+        await front.listen(child)
+
+    assert front.texts[2] == front.texts[1]
+    assert front.over[1].steps == 48
+    assert front.over[2].steps < 48 / 2

@@ -29,6 +29,7 @@ def test_defaults_listen_on_loopback_only_and_let_nobody_draft() -> None:
     assert config.drafting == "allowlist"
     assert config.allow_nodes == frozenset()
     assert config.nodes_per_session == 1
+    assert config.ngram
 
 
 def test_the_file_that_init_writes_is_read_back_as_the_defaults(tmp_path: Path) -> None:
@@ -40,12 +41,14 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         _file(tmp_path, '[api]\nlisten = "127.0.0.1:1"\n'),
         {
             "NEXUS_API_LISTEN": "127.0.0.1:0",
+            "NEXUS_DRAFTING_NGRAM": "false",
             "NEXUS_NETWORK_ALLOW_NODES": f"{PEER}, {PEER}",
             "NEXUS_NETWORK_BOOTSTRAP": f"/ip4/127.0.0.1/tcp/9/p2p/{PEER}",
         },
     )
 
     assert config.api == Socket("127.0.0.1", 0)
+    assert not config.ngram
     assert config.allow_nodes == {PEER}
     assert config.bootstrap == (f"/ip4/127.0.0.1/tcp/9/p2p/{PEER}",)
 

@@ -9,6 +9,8 @@ import pytest
 
 from verifier_host.engine.fake import END_ID, FakeSettings, FakeTarget, continuation
 from verifier_host.messages import (
+    HOST,
+    Admitted,
     Committed,
     Finished,
     FinishReason,
@@ -19,7 +21,7 @@ from verifier_host.messages import (
     Start,
 )
 from verifier_host.scheduling.rows import TILE, Chosen, Int32, Rows
-from verifier_host.scheduling.scheduler import Hold, Idle, Scheduler, Step
+from verifier_host.scheduling.scheduler import Hold, Idle, Said, Scheduler, Step
 
 PROMPT = tuple(range(100, 150))
 KEY = b"12345678"
@@ -34,10 +36,36 @@ def start(
     sampling: Sampling | None = None,
     key: bytes = KEY,
     namespace: bytes = b"",
+    is_drafted: bool = False,
 ) -> Start:
     return Start(
-        session, tuple(prompt), tuple(committed), key, sampling or Sampling(), max_new, namespace
+        session,
+        tuple(prompt),
+        tuple(committed),
+        key,
+        sampling or Sampling(),
+        max_new,
+        namespace,
+        is_drafted,
     )
+
+
+class TypistTarget:
+    """A target whose token is a matter of its position alone: it types a text out."""
+
+    def __init__(self, text: Sequence[int]) -> None:
+        self.target = FakeTarget(FakeSettings(slots=64 * TILE, context=1024))
+        self.spec = self.target.spec
+        self.slots = self.target.slots
+        self._text = np.array([*text, 0])
+
+    def forward(self, rows: Rows) -> Chosen:
+        chosen = self.target.forward(rows)
+        tokens = np.where(rows.wants, self._text[rows.position + 1], chosen.tokens)
+        return Chosen(tokens.astype(np.int32), chosen.logprobs)
+
+    def settle(self, source: Int32, destination: Int32) -> None:
+        self.target.settle(source, destination)
 
 
 class BlindTarget:
@@ -62,26 +90,35 @@ class BlindTarget:
 class Engine:
     """Scheduler and target, stepped by hand in virtual time."""
 
-    target: FakeTarget | BlindTarget = field(
+    target: FakeTarget | BlindTarget | TypistTarget = field(
         default_factory=lambda: FakeTarget(FakeSettings(slots=64 * TILE, context=1024))
     )
     max_rows: int = 64
+    has_ngram: bool = False
     now: float = 0.0
     steps: int = 0
     rows: list[Rows] = field(default_factory=list)
     texts: dict[int, list[int]] = field(default_factory=dict)
     commits: list[Committed] = field(default_factory=list)
+    admitted: dict[int, Admitted] = field(default_factory=dict)
     finished: dict[int, Finished] = field(default_factory=dict)
     refused: dict[int, Refused] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         spec = self.target.spec
         self.scheduler = Scheduler(
-            self.target.slots, spec.max_context, self.max_rows, spec.vocabulary, spec.end_ids
+            self.target.slots,
+            spec.max_context,
+            self.max_rows,
+            spec.vocabulary,
+            spec.end_ids,
+            self.has_ngram,
+            [(1, STEP_SECONDS), (512, STEP_SECONDS)],
         )
 
     def start(self, message: Start) -> None:
         self.texts.setdefault(message.session, list(message.committed))
+        self.admitted.pop(message.session, None)
         self._hear(self.scheduler.start(message))
 
     def guess(self, block: Guesses) -> None:
@@ -114,9 +151,12 @@ class Engine:
                 return
         raise AssertionError("the engine does not come to an end")
 
-    def _hear(self, said: Sequence[Committed | Finished | Refused]) -> None:
+    def _hear(self, said: Sequence[Said]) -> None:
         for message in said:
             match message:
+                case Admitted():
+                    assert message.session not in self.admitted
+                    self.admitted[message.session] = message
                 case Committed():
                     assert len(message.sources) == len(message.tokens)
                     self.texts[message.session] += message.tokens
@@ -752,3 +792,191 @@ def test_a_session_that_comes_in_ends_a_hold() -> None:
     engine.run()
 
     assert engine.texts[2] == engine.texts[9]
+
+
+REFRAIN = [1000 + at * at % 97 for at in range(20)] * 20
+
+
+def typed(text: Sequence[int], is_drafted: bool = True, drafter: Drafter | None = None) -> Engine:
+    """Have the first 40 tokens of a text gone on with, by an engine that drafts by itself."""
+    engine = Engine(TypistTarget(text), has_ngram=True)
+    engine.start(start(1, text[:40], max_new=len(text) - 40, is_drafted=is_drafted))
+    while 1 not in engine.finished:
+        if drafter is not None:
+            drafter.draft(1, text[:40], engine.texts[1], list(text[40:]))
+            for block in drafter.sent():
+                engine.guess(block)
+        assert not isinstance(engine.step(), Idle)
+    return engine
+
+
+def test_a_text_that_repeats_is_committed_in_fewer_steps_and_stays_the_same() -> None:
+    engine = typed(REFRAIN)
+
+    assert engine.texts[1] == REFRAIN[40:]
+    assert engine.steps < len(REFRAIN) / 4
+    assert engine.scheduler.gauge(0).holds == 0
+    assert {source for commit in engine.commits for source in commit.sources} == {0, HOST}
+
+
+def test_what_must_not_be_drafted_has_no_row_but_its_root() -> None:
+    engine = typed(REFRAIN, is_drafted=False)
+
+    assert engine.texts[1] == REFRAIN[40:]
+    assert engine.steps == len(REFRAIN) - 40
+    assert all(commit.drafted == 0 for commit in engine.commits)
+
+
+def test_a_text_that_begins_to_repeat_and_never_does_ends_the_hosts_drafting() -> None:
+    text = [token for new in range(2000, 2200) for token in (1000, 1001, 1002, new)]
+
+    engine = typed(text)
+
+    assert engine.texts[1] == text[40:]
+    assert sum(commit.drafted for commit in engine.commits[200:]) == 0
+    assert engine.scheduler.gauge(0).accepted == 0
+
+
+@pytest.mark.parametrize("strategy", [oracle, anti_oracle, junk])
+def test_nodes_and_the_hosts_own_drafter_share_a_tree_and_credits_go_to_nodes(
+    strategy: Strategy,
+) -> None:
+    engine = typed(REFRAIN, drafter=Drafter(1, strategy))
+
+    assert engine.texts[1] == REFRAIN[40:]
+    assert {credit.drafter for commit in engine.commits for credit in commit.credits} <= {1}
+
+
+def test_what_the_host_guesses_wrong_does_not_speak_against_its_nodes() -> None:
+    text = [token for new in range(2000, 2060) for token in (1000, 1001, 1002, new)]
+    wanted = []
+    for has_ngram in (False, True):
+        engine = Engine(TypistTarget(text), has_ngram=has_ngram)
+        engine.start(start(1, text[:40], max_new=len(text) - 40, is_drafted=True))
+        drafter = Drafter(1, lambda known, ahead: oracle(known, ahead[:1]))
+        for _ in range(40):
+            drafter.draft(1, text[:40], engine.texts[1], text[40:])
+            for block in drafter.sent():
+                engine.guess(block)
+            engine.step()
+        wanted.append(budgets(engine)[1])
+
+    assert wanted[0] == wanted[1]
+
+
+def test_a_node_that_is_there_is_waited_for_though_the_host_has_a_poor_guess() -> None:
+    text = [token for new in range(2000, 2100) for token in (1000, 1001, 1002, new)]
+    engine = Engine(TypistTarget(text), has_ngram=True)
+    engine.start(start(1, text[:39], max_new=300, is_drafted=True))
+    drafter = Drafter(1, oracle)
+    for _ in range(4):
+        drafter.draft(1, text[:39], engine.texts[1], text[39:])
+        for block in drafter.sent():
+            engine.guess(block)
+        engine.step()
+
+    planned = [engine.step() for _ in range(8)]
+
+    assert any(isinstance(one, Hold) for one in planned)
+
+
+@pytest.mark.parametrize("max_rows", [2, 8])
+def test_many_requests_of_one_key_do_not_keep_another_keys_waiting(max_rows: int) -> None:
+    engine = Engine(max_rows=max_rows)
+    for session in range(1, 31):
+        engine.start(start(session, [session, 5, 6], max_new=10, namespace=b"many"))
+    for _ in range(3):
+        engine.step()
+    for session in (31, 32):
+        engine.start(start(session, [session, 5, 6], max_new=10, namespace=b"few"))
+    engine.run()
+
+    places = list(engine.finished)
+    inside = max_rows // 2
+    assert places.index(31) <= inside
+    assert places.index(32) <= 2 * inside + 1
+    assert len(places) == 32
+    assert [number for number in places if number <= 30] == list(range(1, 31))
+
+
+def test_prompts_of_one_key_let_another_keys_through() -> None:
+    engine = Engine()
+    for session in range(1, 9):
+        engine.start(start(session, [session * 900 + at for at in range(400)], namespace=b"many"))
+    engine.step()
+
+    engine.start(start(9, range(8100, 8140), max_new=5, namespace=b"few"))
+    engine.run()
+
+    assert next(iter(engine.finished)) == 9
+    first = next(at for at, commit in enumerate(engine.commits) if commit.session == 9)
+    assert len({commit.session for commit in engine.commits[:first]}) <= 1
+
+
+def test_owners_have_as_many_sessions_inside_where_there_is_not_room_for_all() -> None:
+    engine = Engine(max_rows=8)
+    for at in range(40):
+        name = b"a" if at < 30 else b"b"
+        engine.start(start(at + 1, [at, 5], max_new=20, namespace=name))
+    engine.step()
+    rows = engine.rows[-1]
+
+    keys = [session.session for session in rows.sessions]
+    assert sorted(keys) == [1, 2, 31, 32]
+
+
+@pytest.mark.slow
+def test_where_memory_is_short_all_end_and_the_key_with_few_is_not_the_last() -> None:
+    engine = Engine(FakeTarget(FakeSettings(slots=12 * TILE, context=640)))
+    for session in range(1, 9):
+        name = b"few" if session == 8 else b"many"
+        engine.start(start(session, [session] * 100, max_new=260, namespace=name))
+    engine.run(20_000)
+
+    assert engine.scheduler.gauge(0).preemptions > 0
+    assert sorted(engine.finished) == sorted(engine.admitted) == list(range(1, 9))
+    assert list(engine.finished).index(8) < 4
+    for session in range(1, 9):
+        assert engine.texts[session] == continuation([session] * 100, KEY, Sampling(), 260)
+
+
+def test_a_session_is_said_to_be_admitted_with_the_step_it_came_in_at() -> None:
+    engine = Engine(max_rows=2)  # one session at a time
+    engine.start(start(1, max_new=1))
+    engine.start(start(2, PROMPT[1:], max_new=1))
+
+    engine.step()
+    assert engine.admitted == {1: Admitted(1, STEP_SECONDS)}
+
+    engine.run()
+    assert engine.admitted[2].seconds_ago == pytest.approx(STEP_SECONDS)
+
+
+def test_the_gauge_tells_the_hosts_own_rows_from_those_of_nodes() -> None:
+    alone = typed(REFRAIN).scheduler.gauge(0)
+    both = typed(REFRAIN, drafter=Drafter(1, oracle)).scheduler.gauge(0)
+    nodes = typed(REFRAIN, False, Drafter(1, oracle)).scheduler.gauge(0)
+
+    assert (alone.rows_host, alone.accepted_host) == (alone.rows_draft, alone.accepted)
+    assert alone.accepted_host > 0
+    assert both.accepted_host < both.accepted
+    assert both.rows_host - both.accepted_host <= both.rows_draft - both.accepted
+    assert nodes.rows_host == nodes.accepted_host == 0
+
+
+def test_time_with_sessions_inside_is_told_from_time_in_steps() -> None:
+    engine = Engine()
+    engine.start(start(1, max_new=20))
+    engine.now = 5.0
+    while 1 not in engine.finished:
+        engine.step()
+        engine.now += 0.01  # of the worker's own
+    engine.step()
+    engine.now += 7.0
+    engine.start(start(2, PROMPT[1:], max_new=1))
+    engine.run()
+
+    gauge = engine.scheduler.gauge(0)
+    assert gauge.steps == 21
+    assert gauge.compute_seconds == pytest.approx(21 * STEP_SECONDS)
+    assert gauge.busy_seconds == pytest.approx(21 * STEP_SECONDS + 19 * 0.01)

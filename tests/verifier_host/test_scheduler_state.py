@@ -19,7 +19,7 @@ from verifier_host.messages import (
     Start,
 )
 from verifier_host.scheduling.rows import TILE
-from verifier_host.scheduling.scheduler import Hold, Scheduler, Step
+from verifier_host.scheduling.scheduler import Hold, Said, Scheduler, Step
 
 SLOTS = 14 * TILE
 CONTEXT = 512
@@ -112,7 +112,7 @@ class House:
         for table in (self.starts, self.texts, self.wholes):
             table.pop(session, None)
 
-    def hear(self, said: list[Committed | Finished | Refused]) -> None:
+    def hear(self, said: list[Said]) -> None:
         for message in said:
             number = message.session
             match message:

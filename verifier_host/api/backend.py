@@ -27,7 +27,7 @@ class Ask:
     Attributes:
         choices: completions per prompt, `n`.
         max_tokens: None = as many as the context holds.
-        draft: nodes may see it, if the operator's settings say so too.
+        draft: it may be drafted, and seen by nodes, if the operator's settings say so too.
         exact: refuse it if the engine is not row-invariant.
         namespace: parts prefix caches, one for each API key.
     """

@@ -49,6 +49,7 @@ class FakeTarget:
         self.fingerprint = "fake000000000000"
         self.linears = "hash"
         self.memory_bytes = 8 * settings.slots
+        self.trial = ((1, 1.0), (512, 1.0))  # a step takes its time whatever its rows
         self._settings = settings
         # Whatever a slot holds before its row is computed must not look right.
         self._kv: UInt64 = np.full(settings.slots, 0xDEAD, dtype=np.uint64)

@@ -1,9 +1,10 @@
-"""Proves row invariance at load, on this very machine, library and model; under 1 s for 135M.
+"""Proves row invariance at load, on this very machine, library and model, and times a few steps.
 
 What the rules R1-R6 of `body_cpu.py` promise by construction rests on kernels of oneDNN and MKL: an
 update or another processor may break it, and then the operator must hear of it, not a user.
 """
 
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from verifier_host.engine.model import Model
 from verifier_host.messages import Sampling
 from verifier_host.scheduling.rows import TILE, Int32, Rows, SessionRows
 
+TRIAL_ROWS = (1, 2, 4, 8, 16, 32, 64)
 ROW_COUNTS = (2, 3, 5, 8, 16, 17, 64)
 LENGTH = TILE  # the prompt: the rows after it begin a tile of their own
 GUESSES = 4
@@ -67,6 +69,22 @@ def _steps_are_invariant(model: Model, max_rows: int) -> bool:
     junk = seeded.integers(0, model.spec.vocabulary, GUESSES).astype(np.int32)
     tree = model.forward(_tree(tokens, scattered, junk))
     return torch.equal(torch.cat(alone), tree[::2])
+
+
+def time_steps(model: Model, max_rows: int) -> tuple[tuple[int, float], ...]:
+    """Return (rows, seconds) of steps behind the self-test's prompt, the better of two each."""
+    tokens, slots = np.zeros(2 * LENGTH + max_rows, np.int32), _slots(STRAIGHT, 2 * LENGTH)
+    found = []
+    for rows in (count for count in TRIAL_ROWS if count <= min(max_rows, LENGTH)):
+        step = _chain(tokens, slots, LENGTH, LENGTH + rows, wants=True)
+        found.append((rows, min(_seconds(model, step) for _ in range(2))))
+    return tuple(found)
+
+
+def _seconds(model: Model, rows: Rows) -> float:
+    began = time.perf_counter()
+    model.forward(rows)
+    return time.perf_counter() - began
 
 
 def _slots(tiles: Sequence[int], length: int) -> Int32:

@@ -14,7 +14,7 @@ from verifier_host.engine.body_cpu import CpuBody, Linears, can_pack
 from verifier_host.engine.kv import bytes_per_slot, slots_for
 from verifier_host.engine.model import Model, open_model
 from verifier_host.engine.sampling import Chooser
-from verifier_host.engine.selftest import is_invariant
+from verifier_host.engine.selftest import is_invariant, time_steps
 from verifier_host.engine.spec import ModelSpec
 from verifier_host.engine.weights import Weights, open_weights
 from verifier_host.messages import Load
@@ -34,6 +34,7 @@ class Target:
         linears: the class of kernels the self-test settled on.
         slots: of the KV memory, the dummy tile 0 included; slot = tile · TILE + column.
         memory_bytes: weights and the whole KV memory.
+        trial: (rows, seconds) of steps, rows rising from 1.
     """
 
     spec: ModelSpec
@@ -42,6 +43,7 @@ class Target:
     linears: str
     slots: int
     memory_bytes: int
+    trial: tuple[tuple[int, float], ...]
     dtype: torch.dtype
     model: Model
     body: CpuBody
@@ -105,6 +107,7 @@ def prove(
         linears=body.linears,
         slots=slots,
         memory_bytes=slots * bytes_per_slot(spec, dtype) + body.weight_bytes,
+        trial=time_steps(model, load.max_rows),
         dtype=dtype,
         model=model,
         body=body,

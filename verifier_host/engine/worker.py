@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -75,6 +75,10 @@ class Target(Protocol):
     def linears(self) -> str: ...
     @property
     def memory_bytes(self) -> int: ...
+    @property
+    def trial(self) -> Sequence[tuple[int, float]]:
+        """(rows, seconds) of steps measured at load, rows rising from 1."""
+        ...
 
     def forward(self, rows: Rows) -> Chosen:
         """Compute one step; what it wants to know is on this side when it returns."""
@@ -106,6 +110,8 @@ def run(open_target: Callable[[Load, Progress], Target]) -> NoReturn:
         load.max_rows,
         spec.vocabulary,
         spec.end_ids,
+        load.ngram,
+        target.trial,
     )
     pipe.send(
         Loaded(

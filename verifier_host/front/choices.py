@@ -45,6 +45,7 @@ class Choice:
     started_at: float
     committed: list[int] = field(default_factory=list)
     committed_at: float | None = None
+    is_admitted: bool = False  # by any engine
     steps: int = 0
     drafted: int = 0
     accepted: int = 0
@@ -67,6 +68,7 @@ class Choice:
             sampling=self.sampling,
             max_new=self.max_new,
             namespace=self.namespace,
+            is_drafted=self.is_drafted,
         )
 
     def take(self, said: Committed) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from p2p.drafting.host_end import HostEnd
 from p2p.wire.identity import PeerId
 from p2p.wire.messages import Block, CloseReason, Hello, Sampler
-from verifier_host.messages import Credit, Guesses, Leave, Rows, Sampling
+from verifier_host.messages import HOST, Credit, Guesses, Leave, Rows, Sampling
 
 FIRST_ROWS = 8  # of a new session; chosen
 MOST_AHEAD = 64  # tokens beyond the last commit (docs/protocol.md, 5.8)
@@ -23,6 +23,7 @@ SILENT_SECONDS = 5.0  # without a guess for a session that wants some
 SILENT_TOKENS = 16  # committed meanwhile: a session that stands still proves nothing
 ROOM_TOKENS = 64  # a node's context must hold the text and a little more
 NAMES_KEPT = 1024
+HOST_NAME = "host"  # no peer id: those are longer
 DEFAULT_RATE = 30.0  # tokens/s of a node that does not say
 _ACCEPTED_MEMORY = 0.1  # EWMA weight of a commit
 
@@ -97,8 +98,8 @@ class Drafters:
         return len(self._nodes)
 
     def name(self, number: int) -> str:
-        """Return a drafter's short peer id; "" for the target."""
-        return self._names.get(number, "")
+        """Return a drafter's short peer id; "host" for the host's own, "" for the target."""
+        return HOST_NAME if number == HOST else self._names.get(number, "")
 
     # Nodes.
 

@@ -15,6 +15,7 @@ from p2p.process.child import Child, backoff_seconds, open_child
 from verifier_host.messages import (
     FROM_ENGINE,
     TO_ENGINE,
+    Admitted,
     Committed,
     Fault,
     Finished,
@@ -36,7 +37,7 @@ HEALTHY_SECONDS = 60.0  # a life longer than this forgets earlier deaths
 FIRST_LIVES = 3  # deaths before it was ever loaded: it will not get better
 MAX_PENDING = 20_000  # messages an engine has not taken; it reads at once, so it is stuck
 
-Said = Committed | Finished | Refused | Gauge
+Said = Admitted | Committed | Finished | Refused | Gauge
 
 
 class Listener(Protocol):

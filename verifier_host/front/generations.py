@@ -46,7 +46,7 @@ class Generations:
     """Every request between the API, the engine and the nodes.
 
     Args:
-        drafting: the operator's word: "off", "allowlist" or "open".
+        drafting: the operator's word on nodes: "off", "allowlist" or "open".
         max_tokens: of one choice; 0 = no limit but the context.
         waiting, wait_seconds: the longest queue that is accepted.
     """
@@ -161,6 +161,12 @@ class Generations:
                     self._drafters.step_seconds = message.step_seconds[0][1]
                 for rows in message.budgets:
                     self._drafters.budget(rows)
+            case messages.Admitted(session, seconds_ago):
+                choice = self._choices.get(session)
+                if choice is not None and not choice.is_admitted:
+                    choice.is_admitted = True
+                    waited = self._now() - seconds_ago - choice.started_at
+                    self._metrics.admitted(max(0.0, waited))
             case messages.Refused(session, code, text):
                 choice = self._choices.get(session)
                 if choice is not None:
@@ -246,9 +252,9 @@ class Generations:
 
     def _begin(self, choice: Choice) -> None:
         self._choices[choice.number] = choice
-        self._metrics.admitted(len(choice.prompt))
+        self._metrics.begun(len(choice.prompt))
         self._engine.send(choice.start())
-        if choice.is_drafted:
+        if choice.is_drafted and self._drafting != "off":
             self._drafters.open(choice, self._now())
 
     def _choice(
@@ -268,7 +274,7 @@ class Generations:
             key=coupling_key(seed, number, prompt),
             sampling=ask.sampling,
             max_new=max_new,
-            is_drafted=ask.draft and self._drafting != "off",
+            is_drafted=ask.draft,
             namespace=ask.namespace,
             speech=Speech(ask.stop),
             request=request,

@@ -218,6 +218,7 @@ def _load(config: HostConfig, target: Target, engine_path: str | None) -> Load:
         max_context=config.max_context,
         max_rows=config.max_rows,
         debug=False,
+        ngram=config.ngram,
     )
 
 

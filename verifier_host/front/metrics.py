@@ -1,5 +1,6 @@
 """The host's metrics, under vLLM's names where it has one. Labels never hold keys or peers."""
 
+import math
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -10,6 +11,7 @@ from verifier_host import messages
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _MODEL = ("model_name",)
+SPEED_STEPS = 512  # over which τ is averaged; chosen: seconds of a busy host
 
 
 class HostMetrics:
@@ -39,7 +41,7 @@ class HostMetrics:
             "vllm:e2e_request_latency_seconds", "From request to the last token of a choice."
         )
         self._queue = self._histogram(
-            "vllm:request_queue_time_seconds", "From request to the engine's first step for it."
+            "vllm:request_queue_time_seconds", "From request to its room in the engine."
         )
         self._refused = Counter(
             "nexus_refused",
@@ -57,12 +59,15 @@ class HostMetrics:
             "nexus_engine_restarts", "Times the engine was started again.", registry=self.registry
         )
 
-    def admitted(self, prompt_tokens: int) -> None:
+    def begun(self, prompt_tokens: int) -> None:
         self._prompt_tokens.labels(self._model).inc(prompt_tokens)
 
     def first_token(self, seconds: float) -> None:
-        """A choice got its first token; its time in the queue is not known apart."""
+        """A choice got its first token."""
         self._first.labels(self._model).observe(seconds)
+
+    def admitted(self, seconds: float) -> None:
+        """A choice has room in the engine, so long after it came."""
         self._queue.labels(self._model).observe(seconds)
 
     def committed(self, tokens: int, seconds: float | None, has_drafts: bool) -> None:
@@ -92,7 +97,7 @@ class HostMetrics:
         self._engine.restart()
 
     def gauge(self, gauge: messages.Gauge) -> None:
-        self._engine.latest = gauge
+        self._engine.hear(gauge)
 
     def waiting(self, count: int) -> None:
         self._engine.waiting_in_front = count
@@ -104,14 +109,41 @@ class HostMetrics:
         return Histogram(name, help, _MODEL, buckets=_SECONDS, registry=self.registry)
 
 
+class Speed:
+    """τ of late: tokens that a session gets from a step behind its prompt, drafted or not."""
+
+    def __init__(self) -> None:
+        self._steps = 0.0
+        self._accepted = 0.0
+
+    def add(self, steps: int, accepted: int) -> None:
+        """Learn from so many more steps, each session's counted apart."""
+        kept = math.exp(-steps / SPEED_STEPS)
+        self._steps = self._steps * kept + steps
+        self._accepted = self._accepted * kept + accepted
+
+    @property
+    def tokens_per_step(self) -> float:
+        return 1.0 + self._accepted / self._steps if self._steps else 0.0
+
+
 class _EngineCollector(Collector):
     """Shows the engine's latest counts; its counters go on over a restart."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._before: dict[str, float] = {}
+        self._speed = Speed()
         self.latest: messages.Gauge | None = None
         self.waiting_in_front = 0
+
+    def hear(self, gauge: messages.Gauge) -> None:
+        before = self.latest
+        self._speed.add(
+            gauge.rows_target - (before.rows_target if before else 0),
+            gauge.accepted - (before.accepted if before else 0),
+        )
+        self.latest = gauge
 
     def restart(self) -> None:
         self._before = dict(self._totals())
@@ -128,10 +160,11 @@ class _EngineCollector(Collector):
             ),
             "vllm:kv_cache_usage_perc": held / slots if slots else 0.0,
             "nexus_engine_rss_bytes": gauge.rss_bytes if gauge else 0,
+            "nexus_tokens_per_step": self._speed.tokens_per_step,
         }
         metrics: list[Metric] = [self._gauge(name, value) for name, value in simple.items()]
         metrics += [self._counter(name, value) for name, value in self._totals().items()]
-        return [*metrics, self._steps(), self._rows(), self._depths()]
+        return [*metrics, self._steps(), self._rows(), self._draft_rows(), self._depths()]
 
     def _totals(self) -> Mapping[str, float]:
         gauge = self.latest
@@ -145,6 +178,8 @@ class _EngineCollector(Collector):
             "nexus_stale_guesses": gauge.stale if gauge else 0,
             "nexus_holds": gauge.holds if gauge else 0,
             "nexus_hold_seconds": gauge.hold_seconds if gauge else 0,
+            "nexus_compute_seconds": gauge.compute_seconds if gauge else 0,
+            "nexus_busy_seconds": gauge.busy_seconds if gauge else 0,
         }
         return {name: value + self._before.get(name, 0) for name, value in now.items()}
 
@@ -174,6 +209,23 @@ class _EngineCollector(Collector):
             metric.add_metric(["target"], self.latest.rows_target)
             metric.add_metric(["draft"], self.latest.rows_draft)
             metric.add_metric(["prompt"], self.latest.rows_prompt)
+        return metric
+
+    def _draft_rows(self) -> Metric:
+        metric = CounterMetricFamily(
+            "nexus_draft_rows",
+            "Draft rows by who had guessed them, the host alone or a node, and by what came of them"
+            " (of this worker).",
+            labels=("source", "outcome"),
+        )
+        if gauge := self.latest:
+            nodes = gauge.rows_draft - gauge.rows_host, gauge.accepted - gauge.accepted_host
+            for source, (rows, accepted) in {
+                "host": (gauge.rows_host, gauge.accepted_host),
+                "node": nodes,
+            }.items():
+                metric.add_metric([source, "accepted"], accepted)
+                metric.add_metric([source, "wasted"], rows - accepted)
         return metric
 
     def _depths(self) -> Metric:

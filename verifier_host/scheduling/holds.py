@@ -36,13 +36,13 @@ class Holds:
             curve: seconds of a step of R rows.
         """
         if self._begun is None:
-            return self._begin(roots, curve, now)
+            return self._begin(roots, survival, curve, now)
         step_seconds = curve[1]
         speed = sum(session.speed for session in roots)
         held = [session for session in self._awaited if session in roots]
         if now >= self._deadline or not held:
             return None
-        if all(session.children() for session in held):
+        if all(session.is_fed(survival) for session in held):
             each = min(session.arrivals.each_seconds(step_seconds) for session in held)
             gain = sum(_next_survival(session, survival) for session in held)
             if not worth_waiting(gain, each, speed, step_seconds):
@@ -58,15 +58,17 @@ class Holds:
         self._begun = None
         self._awaited = []
 
-    def _begin(self, roots: Sequence[Session], curve: Sequence[float], now: float) -> float | None:
+    def _begin(
+        self, roots: Sequence[Session], survival: Survival, curve: Sequence[float], now: float
+    ) -> float | None:
         if any(session.is_fresh for session in roots):
             return None
         step_seconds = curve[1]
         waited, awaited = [], []
         for session in roots:
             first = session.arrivals.first_seconds(now, step_seconds)
-            is_open = session.tree.drafters and session.worth.is_drafting
-            if session.children() or first is None or not is_open:
+            is_open = session.has_nodes and session.worth.is_drafting
+            if not is_open or first is None or session.is_fed(survival):
                 continue
             each = session.arrivals.each_seconds(step_seconds)
             waited.append(session)

@@ -4,6 +4,7 @@ Greedy by survival is optimal for a given number of rows, since survival falls a
 a row brings one more token exactly when it is reached.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -96,9 +97,13 @@ def pick(
 
 
 def chunks(prompts: Sequence[Session], room: int) -> list[tuple[Session, int]]:
-    """Share rows out to prompts, oldest session first."""
-    shares = []
+    """Share rows out to prompts: the oldest of each owner, then the second of each …"""
+    ranked, seen = [], Counter[bytes]()
     for session in sorted(prompts, key=lambda session: session.order):
+        seen[session.start.namespace] += 1
+        ranked.append((seen[session.start.namespace], session))
+    shares = []
+    for _, session in sorted(ranked, key=lambda pair: pair[0]):
         count = min(room, session.pending)
         if count:
             shares.append((session, count))

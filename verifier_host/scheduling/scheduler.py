@@ -5,12 +5,13 @@ Between the two only guesses may come. What a guess says never enters a token's 
 decides by equality alone (docs/protocol.md, 4).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from verifier_host.messages import (
+    Admitted,
     Committed,
     Finished,
     FinishReason,
@@ -22,17 +23,18 @@ from verifier_host.messages import (
 )
 from verifier_host.messages import Rows as Budget
 from verifier_host.scheduling.holds import Holds
+from verifier_host.scheduling.host_drafter import HostDrafter
 from verifier_host.scheduling.memory import NO_COPIES, Copies, Memory
 from verifier_host.scheduling.pacing import MAX_TREE_ROWS, budget
 from verifier_host.scheduling.plan import CHUNK, Part, Picked, chunks, pack, pick
 from verifier_host.scheduling.preempt import next_in, victim
 from verifier_host.scheduling.rows import TILE, Chosen, Int32, Rows
-from verifier_host.scheduling.sessions import Session
+from verifier_host.scheduling.sessions import Session, is_hosts_alone
 from verifier_host.scheduling.survival import Survival
-from verifier_host.scheduling.times import StepTimes
+from verifier_host.scheduling.times import StepTimes, shape_of
 from verifier_host.scheduling.walk import committed, learn, walk
 
-Said = Committed | Finished | Refused
+Said = Admitted | Committed | Finished | Refused
 PROMPT_EVERY = 4  # steps at most without `CHUNK` rows of prompts
 BUDGET_CHANGE = 0.25  # a smaller change is not announced
 _NO_FLIGHT: tuple[Int32, list[Part]] = (NO_COPIES.source, [])
@@ -69,13 +71,23 @@ class Outcome:
 class Scheduler:
     """All sessions of one engine.
 
+    Args:
+        has_ngram: sessions that may be drafted get the host's own drafter.
+
     Attributes:
         context: tokens of the longest text that can be served.
         has_news: a budget has gone to or from 0 since the last gauge.
     """
 
     def __init__(
-        self, slots: int, max_context: int, max_rows: int, vocabulary: int, end_ids: Collection[int]
+        self,
+        slots: int,
+        max_context: int,
+        max_rows: int,
+        vocabulary: int,
+        end_ids: Collection[int],
+        has_ngram: bool = False,
+        trial: Sequence[tuple[int, float]] = (),
     ) -> None:
         self._memory = Memory(slots, max_rows)
         self.context = min(max_context, self._memory.total * TILE)
@@ -85,17 +97,23 @@ class Scheduler:
         self.has_news = False
         self._vocabulary = vocabulary
         self._end_ids = frozenset(end_ids)
-        self._times = StepTimes(max_rows)
+        self._has_ngram = has_ngram
+        self._times = StepTimes(max_rows, shape_of(trial))
         self._survival = Survival()
         self._holds = Holds()
         self._sessions: dict[int, Session] = {}
         self._waiting: list[Session] = []
         self._admitted: list[Session] = []
+        self._turns: dict[bytes, int] = {}
+        self._let_in: list[tuple[int, float]] = []  # session, when; since the last step
         self._flight = _NO_FLIGHT
-        self._started = 0
+        self._busy_since: float | None = None
+        self._busy_seconds = self._compute_seconds = 0.0
+        self._started = self._last_turn = 0
         self._starved = 0
         self._steps = self._rows_target = self._rows_draft = self._rows_prompt = 0
         self._accepted = self._stale = self._preemptions = 0
+        self._rows_host = self._accepted_host = 0
         self._by_depth = [0] * MAX_TREE_ROWS
 
     # Events.
@@ -119,6 +137,9 @@ class Scheduler:
         session = Session(start, self._started, self._vocabulary, limit, self._holds.pace)
         self._sessions[session.number] = session
         self._waiting.append(session)
+        if self._has_ngram and start.is_drafted:
+            session.own = HostDrafter()
+            session.own.draft(session.tree)
         return []
 
     def guesses(self, block: Guesses, now: float) -> None:
@@ -153,10 +174,13 @@ class Scheduler:
 
     def plan(self, now: float) -> Step | Hold | Idle:
         """Say what the engine does next."""
-        copies = self._find_room()
+        copies = self._find_room(now)
         if not self._admitted:
+            self._busy_since = None
             return Idle()
         self._times.look(sum(session.cached for session in self._admitted))
+        if self._busy_since is None:
+            self._busy_since = now
         roots = [session for session in self._admitted if session.pending == 1]
         prompts = [session for session in self._admitted if session.pending > 1]
         if not prompts and not copies:
@@ -189,14 +213,21 @@ class Scheduler:
         total = parts[-1].stop
         drafted = sum(len(part.picked.guesses) for part in parts)
         self._times.record(total, step_seconds)
+        if self._busy_since is not None:
+            self._compute_seconds += step_seconds
+            self._busy_seconds += now - self._busy_since
+            self._busy_since = now
         cost = self._times.seconds(total) / self._times.seconds(total - drafted)
         tokens: list[int] = chosen.tokens.tolist()
-        said: list[Said] = []
+        said: list[Said] = [Admitted(number, now - at) for number, at in self._let_in]
+        self._let_in.clear()
         source: list[int] = []
         destination: list[int] = []
         for part in parts:
             if part.root < 0:
                 part.session.cached += part.stop - part.start
+                if part.session.own is not None:
+                    part.session.own.draft(part.session.tree)
                 continue
             path = walk(part, tokens)
             for row in path[1:]:
@@ -226,13 +257,17 @@ class Scheduler:
             rows_target=self._rows_target,
             rows_draft=self._rows_draft,
             rows_prompt=self._rows_prompt,
+            rows_host=self._rows_host,
             accepted=self._accepted,
+            accepted_host=self._accepted_host,
             stale=self._stale,
             preemptions=self._preemptions,
             prefix_queries=memory.prefix_queries,
             prefix_hits=memory.prefix_hits,
             holds=self._holds.count,
             hold_seconds=self._holds.seconds,
+            compute_seconds=self._compute_seconds,
+            busy_seconds=self._busy_seconds,
             step_seconds=self._times.measured,
             accepted_by_depth=tuple(self._by_depth),
             budgets=tuple(
@@ -249,7 +284,7 @@ class Scheduler:
 
     # Room.
 
-    def _find_room(self) -> list[Copies]:
+    def _find_room(self, now: float) -> list[Copies]:
         """See that every root has a slot, and let in who fits."""
         preempted = False
         for session in sorted(self._admitted, key=lambda session: session.order):
@@ -258,14 +293,18 @@ class Scheduler:
                 preempted = True
         copies: list[Copies] = []
         while not preempted and len(self._admitted) < self._max_sessions:
-            first = next_in(self._waiting, self._admitted)
+            first = next_in(self._waiting, self._admitted, self._turns)
             made = self._memory.admit(first) if first else None
             if first is None or made is None:
                 break
             copies.append(made)
             self._waiting.remove(first)
             self._admitted.append(first)
+            self._turns[first.start.namespace] = self._last_turn = self._last_turn + 1
             first.is_fresh = True
+            if first.admitted_at is None:
+                first.admitted_at = now
+                self._let_in.append((first.number, now))
         return copies
 
     def _preempt(self, session: Session) -> None:
@@ -307,6 +346,10 @@ class Scheduler:
         for depth in range(len(path) - 1):
             self._by_depth[depth] += 1
         self._accepted += len(path) - 1
+        if session.own is not None:
+            hosts = [is_hosts_alone(guess) for guess in part.picked.guesses]
+            self._rows_host += sum(hosts)
+            self._accepted_host += sum(hosts[row - 1] for row in path[1:])
         ending = session.end_of(found, self._end_ids)
         pos = len(session.text)
         sources, credited = session.tree.commit(ending.tokens, part.arrivals)
@@ -324,6 +367,8 @@ class Scheduler:
         if ending.reason is not None:
             said.append(Finished(session.number, ending.reason, session.steps))
             self._drop(session)
+        elif session.own is not None:
+            session.own.draft(session.tree)
         return said
 
     def _wanted(self, session: Session) -> int:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2p.drafting.tree import Guess, Tree
-from verifier_host.messages import FinishReason, Start
+from verifier_host.messages import HOST, FinishReason, Start
+from verifier_host.scheduling.host_drafter import HostDrafter
 from verifier_host.scheduling.pacing import FIRST_BUDGET, Arrivals, Pace, Worth
 from verifier_host.scheduling.prefix import Edge
 from verifier_host.scheduling.rows import TILE, Int32
+from verifier_host.scheduling.survival import Survival
 
 NO_LOGIT = -2  # `Chosen.tokens` where the model could not say
 _ALPHA = (0.7, 0.05, 0.98)  # chance that the drafters hold the next token: first, least, greatest
@@ -39,6 +41,7 @@ class Session:
         best: chance of late that the likeliest guess there held.
         speed: tokens per step of late.
         announced: the budget that the front knows of.
+        own: the host's drafter for it; None = the host drafts nothing here.
     """
 
     def __init__(self, start: Start, order: int, vocabulary: int, limit: int, pace: Pace) -> None:
@@ -58,8 +61,10 @@ class Session:
         self.speed = 1.0
         self.announced = FIRST_BUDGET
         self.is_fresh = True  # no step since its prompt
+        self.admitted_at: float | None = None  # for the first time
         self.arrivals = Arrivals(pace)
         self.worth = Worth()
+        self.own: HostDrafter | None = None
         sampling = start.sampling
         self._is_counting = bool(sampling.presence_penalty or sampling.frequency_penalty)
         self._count(start.committed)
@@ -111,6 +116,18 @@ class Session:
         """Return the guesses of the next token."""
         return self.tree.root.children
 
+    @property
+    def has_nodes(self) -> bool:
+        return any(drafter != HOST for drafter in self.tree.drafters)
+
+    def is_fed(self, survival: Survival) -> bool:
+        """Say whether the next token has a guess not worth holding a step for a better one: a
+        node's, or one of the host's own that is as good as a node's would be."""
+        return any(
+            not is_hosts_alone(guess) or survival.chance(guess, 1) >= self.alpha
+            for guess in self.children().values()
+        )
+
     def _count(self, tokens: Sequence[int]) -> None:
         if self._is_counting:
             for token in tokens:
@@ -120,6 +137,11 @@ class Session:
 def _moved(chance: float, held: bool) -> float:
     _, least, greatest = _ALPHA
     return min(greatest, max(least, chance + (held - chance) / _MEMORY))
+
+
+def is_hosts_alone(guess: Guess) -> bool:
+    """Say whether no node has this guess."""
+    return len(guess.names) == 1 and HOST in guess.names
 
 
 def tiles_for(positions: int) -> int:

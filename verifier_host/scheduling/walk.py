@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from p2p.drafting.acceptance import accept
 from p2p.drafting.tree import Part as Credited
-from verifier_host.messages import TARGET, Committed, Credit
+from verifier_host.messages import HOST, TARGET, Committed, Credit
 from verifier_host.scheduling.plan import Part
 from verifier_host.scheduling.rows import Chosen
+from verifier_host.scheduling.sessions import is_hosts_alone
 from verifier_host.scheduling.survival import Survival
 
 
@@ -30,8 +31,12 @@ def learn(part: Part, path: Sequence[int], found: Sequence[int], survival: Survi
     for depth, (row, token) in enumerate(zip(path, found, strict=True), start=1):
         siblings = [part.picked.guesses[child - 1] for child in children.get(row, ())]
         if siblings:
-            best = max(siblings, key=lambda guess: survival.chance(guess, depth))
-            part.session.record_place(depth < len(path), best.token == token)
+            # What the host guesses by itself says nothing of what its nodes are good for.
+            nodes = [guess for guess in siblings if not is_hosts_alone(guess)]
+            if nodes:
+                best = max(nodes, key=lambda guess: survival.chance(guess, depth))
+                was_held = any(guess.token == token for guess in nodes)
+                part.session.record_place(was_held, best.token == token)
             survival.record(siblings, depth, token)
 
 
@@ -62,5 +67,7 @@ def committed(
         sources=tuple(source if at < guessed else TARGET for at, source in enumerate(sources)),
         logprobs=tuple(logprob for logprob in logprobs if logprob is not None),
         drafted=len(part.picked.guesses),
-        credits=tuple(Credit(one.drafter, one.tip, one.credited) for one in credited),
+        credits=tuple(
+            Credit(one.drafter, one.tip, one.credited) for one in credited if one.drafter != HOST
+        ),
     )

@@ -20,7 +20,7 @@ from verifier_host.front.drafters import (
     ahead_tokens,
     wire_sampler,
 )
-from verifier_host.messages import Credit, Guesses, Leave, Rows, Sampling
+from verifier_host.messages import HOST, Credit, Guesses, Leave, Rows, Sampling
 
 NodeOf = Callable[..., Any]
 
@@ -299,6 +299,7 @@ def test_a_node_is_known_by_its_peer_and_its_name_outlives_it(
     assert drafters.find(node.identity.peer) is None
     assert drafters.name(node.number) == node.identity.peer.short
     assert drafters.name(0) == ""
+    assert drafters.name(HOST) == "host"
 
 
 def test_what_is_unknown_is_harmless(drafters: Drafters) -> None:

@@ -16,6 +16,7 @@ from verifier_host.engine.fake import END_ID, continuation
 from verifier_host.front.choices import MAX_UNREAD_BYTES
 from verifier_host.front.generations import OUTAGE_SECONDS
 from verifier_host.messages import (
+    Admitted,
     Cancel,
     Committed,
     Finished,
@@ -425,6 +426,20 @@ async def test_a_new_engine_is_drafted_for_anew(front: Any, node_of: Callable[..
     assert list(second.tokens) == [*PROMPT, *request.choices[0].committed]
 
 
+@pytest.mark.parametrize("wish", [True, False])
+@pytest.mark.parametrize("drafting", ["open", "off"])
+async def test_the_engine_may_draft_what_the_client_lets_it_whoever_else_may(
+    front_with: Callable[..., Any], engine: Any, drafting: str, wish: bool
+) -> None:
+    front = front_with(engine, drafting=drafting)
+    engine.start(front.generations)
+
+    await complete(front, replace(ASK, draft=wish))
+
+    (begun,) = [message for message in engine.sent if isinstance(message, Start)]
+    assert begun.is_drafted == wish
+
+
 async def test_metrics_count_what_was_done(front: Any) -> None:
     await complete(front)
     request = await front.generations.start(ASK)
@@ -441,9 +456,29 @@ async def test_metrics_count_what_was_done(front: Any) -> None:
     assert value("vllm:request_success_total", finished_reason="length") == 1
     assert value("vllm:request_success_total", finished_reason="abort") == 1
     assert value("vllm:time_to_first_token_seconds_count") == 1
+    assert value("vllm:request_queue_time_seconds_count") == 1
     assert value("vllm:inter_token_latency_seconds_count") == 19
     assert value("vllm:e2e_request_latency_seconds_count") == 2
     assert value("nexus_exact") == 1
+
+
+async def test_time_in_the_queue_ends_where_the_engine_lets_a_choice_in(
+    front: Any, mock_clock: MockClock
+) -> None:
+    request = await front.generations.start(ASK)
+    number = request.choices[0].number
+    mock_clock.jump(3.0)
+
+    front.generations.on_said(Admitted(number, 1.0))
+    front.generations.on_said(Admitted(number, 0.0))  # by the engine after this one
+    front.generations.on_said(Admitted(99, 0.0))
+
+    name = "vllm:request_queue_time_seconds"
+    found = [
+        front.metrics.registry.get_sample_value(f"{name}_{part}", {"model_name": "m"})
+        for part in ("count", "sum")
+    ]
+    assert found == [1, pytest.approx(2.0)]
 
 
 async def test_engine_counters_go_on_over_a_restart(front: Any) -> None:
