@@ -244,7 +244,8 @@ class Hosts:
         self._changed()
 
     def _welcome(self, host: Host, event: Welcomed) -> None:
-        self._drafting.join(host.index, self._streams[host.peer], host.tally)
+        stream = self._streams[host.peer]
+        self._drafting.join(host.index, stream, host.tally, event.welcome.model_fp)
         host.reason = ""
         host.serving_since = trio.current_time()
         host.has_served, host.idle_since = True, math.inf

@@ -22,6 +22,7 @@ from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
+from nexusnode.daemon.learnt import Learnt
 from nexusnode.daemon.model import Model, open_model
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.wish import KeptWish
@@ -119,7 +120,9 @@ async def _run(
             )
             opener = open_worker or _worker_opener(settings.threads)
             worker = DraftWorker(opener, _load(model, settings), contributor, log)
-            drafting = Drafting(worker.send)
+            learnt = Learnt(folders.data, model.sha256, log)
+            learnt.read()
+            drafting = Drafting(worker.send, learnt)
             hosts = Hosts(
                 transport,
                 seed,
@@ -144,6 +147,7 @@ async def _run(
                 server = ControlServer(welcome, api, log)
                 nursery.start_soon(server.run, listener)
                 nursery.start_soon(worker.run)
+                nursery.start_soon(learnt.run)
                 nursery.start_soon(contributor.run)
                 nursery.start_soon(
                     contributor.show, partial(server.publish, "state"), lambda: server.has_watchers
@@ -153,6 +157,7 @@ async def _run(
                 await contributor.quit.wait()
                 with trio.CancelScope(shield=True):
                     await contributor.farewell()
+                    await learnt.flush()
                     await server.flush()
                 nursery.cancel_scope.cancel()
 
