@@ -131,6 +131,7 @@ async def _run(
                 partial(read_entries, model.path),
                 random.Random(),
                 contributor.changed,
+                time.time,
                 log,
             )
             contributor.begin(worker, hosts, drafting)

@@ -160,6 +160,7 @@ class FakeHost:
         self.seed = seed
         self.entries = entries
         self.invited = True
+        self.others: tuple[bytes, ...] = ()
         self.target = FakeEngine()
         self.events: list[Any] = []
         self.end: HostEnd | None = None
@@ -186,7 +187,13 @@ class FakeHost:
     async def serve(self, link: Link) -> None:
         entries = self.entries
         terms = HostTerms(
-            tok_fp(entries), bytes(32), ladder(entries), entries, 4, invited=self.invited
+            tok_fp(entries),
+            bytes(32),
+            ladder(entries),
+            entries,
+            4,
+            invited=self.invited,
+            others=self.others,
         )
         self.streams += 1
         self.end = HostEnd(self.seed, link.peer.public, terms, bytes(32), trio.current_time())
@@ -316,6 +323,7 @@ async def run_fake_node(
         lambda: VOCABULARY,
         random.Random(3),
         contributor.changed,
+        lambda: clock().unix_seconds,
         log,
     )
     contributor.begin(worker, hosts, drafting)
