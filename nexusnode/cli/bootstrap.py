@@ -3,6 +3,7 @@
 Prints the address that others need, and runs until Ctrl-C or SIGTERM.
 ---
 examples:
+  nexusnode bootstrap --listen /ip4/0.0.0.0/tcp/4001
   nexusnode bootstrap --listen /ip4/0.0.0.0/tcp/4001 --announce /ip4/192.0.2.7/tcp/4001
   nexusnode bootstrap --listen /ip4/127.0.0.1/tcp/0 --data /tmp/b --address-file /tmp/b/address
 """
@@ -34,7 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"addresses to listen on (default {LISTEN}: this machine only)",
     )
     parser.add_argument(
-        "--announce", nargs="+", default=[], metavar="ADDR", help="addresses to tell others"
+        "--announce",
+        nargs="+",
+        default=[],
+        metavar="ADDR",
+        help="addresses to tell others (default: this machine's own that are listened on)",
     )
     parser.add_argument(
         "--bootstrap", nargs="+", default=[], metavar="ADDR", help="other peers of the directory"

@@ -11,7 +11,8 @@ import trio
 
 from nexusnode.control.messages import HostView, Pause, Snapshot, WorkerView
 from nexusnode.daemon.drafting import Drafting
-from nexusnode.daemon.hosts import Host, Hosts
+from nexusnode.daemon.host import Host
+from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.worker import DraftWorker
 from nexusnode.draft.messages import Loaded
 from nexusnode.policy.decide import Decision, decide

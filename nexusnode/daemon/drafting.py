@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nexusnode.daemon.learnt import Learnt
 from nexusnode.draft.messages import (
     Budget,
+    Calibration,
     Close,
     Closed,
     Commit,
@@ -64,15 +66,21 @@ class Session:
 class _Served:
     end: StreamEnd
     tally: Tally
+    target: bytes
     by_sid: dict[int, Session] = field(default_factory=dict)
 
 
 class Drafting:
-    """All sessions of all hosts. `send` queues messages for the worker; it drops them if none is
-    ready, as a new one is replayed."""
+    """All sessions of all hosts.
 
-    def __init__(self, send: Callable[..., None]) -> None:
+    Args:
+        send: queues messages for the worker; drops them if none is ready, as a new one is replayed.
+        learnt: what is known of each target, and where what the worker learns is kept.
+    """
+
+    def __init__(self, send: Callable[..., None], learnt: Learnt) -> None:
         self._send = send
+        self._learnt = learnt
         self._hosts: dict[int, _Served] = {}
         self._sessions: dict[int, Session] = {}
         self._last_number = 0
@@ -90,10 +98,13 @@ class Drafting:
 
     # Streams.
 
-    def join(self, host: int, end: StreamEnd, tally: Tally) -> None:
-        """A stream to `host` is welcome: sessions may come. `tally` outlives the stream."""
-        self._hosts[host] = _Served(end, tally)
-        self._send(_introduce(host))
+    def join(self, host: int, end: StreamEnd, tally: Tally, target: bytes) -> None:
+        """A stream to `host` is welcome: sessions may come. `tally` outlives the stream.
+
+        `target` is the model that the host names in its WELCOME.
+        """
+        self._hosts[host] = _Served(end, tally, target)
+        self._send(self._introduce(host))
 
     def leave(self, host: int) -> None:
         """The stream ended, and all its sessions with it."""
@@ -122,7 +133,7 @@ class Drafting:
     def replay(self) -> None:
         """Tell a new worker everything: hosts, then each session as it stands now."""
         for host in self._hosts:
-            self._send(_introduce(host))
+            self._send(self._introduce(host))
         for session in self._sessions.values():
             self._send(*_opening(session))
 
@@ -139,8 +150,13 @@ class Drafting:
             case Closed():
                 reason = _DECLINED.get(message.reason, CloseReason.ERROR)
                 self._decline(message.session, reason)
+            case Calibration() if message.host in self._hosts:
+                self._learnt.learn(self._hosts[message.host].target, message.table)
             case _:
-                pass  # Calibration: kept by the worker while it lives
+                pass
+
+    def _introduce(self, host: int) -> Host:
+        return Host(host, weight=1.0, calibration=self._learnt.table(self._hosts[host].target))
 
     def _open(self, host: int, event: node_end.Opened) -> None:
         self._last_number += 1
@@ -199,10 +215,6 @@ class Drafting:
             served = self._hosts[session.host]
             del served.by_sid[session.sid]
             served.end.decline(session.sid, reason)
-
-
-def _introduce(host: int) -> Host:
-    return Host(host, weight=1.0, calibration=())
 
 
 def _opening(session: Session) -> list[Open | Feed]:

@@ -7,12 +7,12 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from nexusnode.daemon.drafting import Drafting, Tally
+from nexusnode.daemon.drafting import Drafting
+from nexusnode.daemon.host import Host, offers, weakest
 from nexusnode.daemon.stream import Ended, HostStream
 from nexusnode.states import HostState
 from p2p.drafting.conversation import Offended
@@ -25,7 +25,7 @@ from p2p.process.guard import guard
 from p2p.wire.fingerprint import Entry
 from p2p.wire.identity import PeerId
 from p2p.wire.messages import ByeReason, Vocabulary
-from p2p.wire.record import HostRecord, read_record
+from p2p.wire.record import HostRecord, check_time, read_record
 
 MAX_HOSTS = 32
 MAX_INDEX = 2**16 - 1  # what the worker's pipe can say
@@ -38,35 +38,6 @@ INCOMPATIBLE_SECONDS = 600.0  # unless the host offers something else before
 MAX_ATTEMPTS = 16  # counted; the backoff has reached its limit long before
 NONCE_BYTES = 32
 FAREWELL_SECONDS = 0.5  # for BYE frames to be taken
-_IN_TALK = (HostState.GREETING, HostState.SERVING)
-
-
-@dataclass(slots=True)
-class Host:
-    """One host, until it makes way for another. `index` is its number on the worker's pipe.
-
-    Attributes:
-        idle_since: of the first failure since it served, or was found; infinity = there is none.
-        asked_until: it asked not to be dialled before.
-    """
-
-    index: int
-    peer: PeerId
-    seq: int
-    addresses: tuple[str, ...]
-    offers: tuple[object, ...]  # of its record: see `_offers`
-    state: HostState = HostState.WAITING
-    reason: str = ""
-    tally: Tally = field(default_factory=Tally)
-    mismatch: str = ""
-    attempts: int = 0
-    serving_since: float = 0.0
-    has_served: bool = False
-    idle_since: float = math.inf
-    asked_until: float = 0.0
-    value: bytes = b""  # of its record; empty = unknown
-    news: trio.Event = field(default_factory=trio.Event)
-    life: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Hosts:
@@ -77,6 +48,7 @@ class Hosts:
         entries: our draft's vocabulary, asked for only when a host has another one.
         entropy: jitter of reconnects.
         changed: called when something worth showing changed; must not block.
+        unix_clock: wall time in seconds, for records that a host passes on.
         keep: gets records as signed, to be found by after a restart: `KnownHosts.keep`.
     """
 
@@ -89,6 +61,7 @@ class Hosts:
         entries: Callable[[], Sequence[Entry]],
         entropy: random.Random,
         changed: Callable[[], None],
+        unix_clock: Callable[[], float],
         log: Log,
         keep: Callable[[PeerId, bytes, bool], None] = lambda peer, value, is_welcome: None,
     ) -> None:
@@ -99,6 +72,7 @@ class Hosts:
         self._entries = entries
         self._entropy = entropy
         self._changed = changed
+        self._unix_clock = unix_clock
         self._log = log
         self._keep_known = keep
         self._hosts: dict[PeerId, Host] = {}
@@ -156,8 +130,8 @@ class Hosts:
         if host is None:
             self._add(record, value)
         elif record.seq > host.seq:
-            is_other = (record.addrs, _offers(record)) != (host.addresses, host.offers)
-            host.seq, host.addresses, host.offers = record.seq, record.addrs, _offers(record)
+            is_other = (record.addrs, offers(record)) != (host.addresses, host.offers)
+            host.seq, host.addresses, host.offers = record.seq, record.addrs, offers(record)
             host.value = value
             if value:
                 self._keep_known(peer, value, False)
@@ -183,7 +157,7 @@ class Hosts:
         self._last_index = self._last_index % MAX_INDEX + 1
         while self._last_index in used:
             self._last_index = self._last_index % MAX_INDEX + 1
-        host = Host(self._last_index, record.peer, record.seq, record.addrs, _offers(record))
+        host = Host(self._last_index, record.peer, record.seq, record.addrs, offers(record))
         host.value = value
         self._hosts[record.peer] = host
         self._log.event("host.found", peer=record.peer.short, addresses=len(record.addrs))
@@ -256,7 +230,8 @@ class Hosts:
         self._changed()
 
     def _welcome(self, host: Host, event: Welcomed) -> None:
-        self._drafting.join(host.index, self._streams[host.peer], host.tally)
+        stream = self._streams[host.peer]
+        self._drafting.join(host.index, stream, host.tally, event.welcome.model_fp)
         host.reason = ""
         host.serving_since = trio.current_time()
         host.has_served, host.idle_since = True, math.inf
@@ -266,9 +241,12 @@ class Hosts:
             self._keep_known(host.peer, host.value, True)
         for value in event.welcome.others:
             try:
-                self.found(read_record(value), value)
+                record = read_record(value)
+                check_time(record, int(self._unix_clock()))
             except BadRecord as error:
                 self._log.event("host.hearsay", peer=host.peer.short, reason=str(error))
+            else:
+                self.found(record, value)
 
     async def _wait(self, host: Host, ended: Ended) -> None:
         """Stay away as long as host and manners ask; news of the host end it early.
@@ -310,23 +288,6 @@ class Hosts:
         ours = repr(own[token][1][:32]) if token < len(own) else "nothing"
         theirs = vocabulary.entries[token - vocabulary.start].text[:32]
         return f"token {token} is {ours} here and {theirs!r} at the host"
-
-
-def weakest(hosts: Sequence[Host]) -> Host | None:
-    """Return the host that makes way for a new one, or None.
-
-    Never one that is talked with or was not tried yet. One that never served goes before one that
-    did, so that a flood of strangers' records does not cost a good host that is away for a moment;
-    then the one that has been of no use for longest.
-    """
-    tried = [one for one in hosts if one.idle_since < math.inf and one.state not in _IN_TALK]
-    return min(tried, key=lambda one: (one.has_served, one.idle_since), default=None)
-
-
-def _offers(record: HostRecord) -> tuple[object, ...]:
-    """Return what decides whether a node fits. Not the demand, which changes all the time."""
-    services = tuple((one.tok_fp, one.model_fp, one.policy) for one in record.serves)
-    return record.protos, record.noise_specs, services
 
 
 def _why(ended: Ended, mismatch: str) -> str:

@@ -23,6 +23,7 @@ from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
+from nexusnode.daemon.learnt import Learnt
 from nexusnode.daemon.model import Model, open_model
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.wish import KeptWish
@@ -120,7 +121,9 @@ async def _run(
             )
             opener = open_worker or _worker_opener(settings.threads)
             worker = DraftWorker(opener, _load(model, settings), contributor, log)
-            drafting = Drafting(worker.send)
+            learnt = Learnt(folders.data, model.sha256, log)
+            learnt.read()
+            drafting = Drafting(worker.send, learnt)
             known = KnownHosts(folders.data, log)
             hosts = Hosts(
                 transport,
@@ -130,6 +133,7 @@ async def _run(
                 partial(read_entries, model.path),
                 random.Random(),
                 contributor.changed,
+                time.time,
                 log,
                 known.keep,
             )
@@ -147,6 +151,7 @@ async def _run(
                 server = ControlServer(welcome, api, log)
                 nursery.start_soon(server.run, listener)
                 nursery.start_soon(worker.run)
+                nursery.start_soon(learnt.run)
                 nursery.start_soon(contributor.run)
                 nursery.start_soon(
                     contributor.show, partial(server.publish, "state"), lambda: server.has_watchers
@@ -159,6 +164,7 @@ async def _run(
                 await contributor.quit.wait()
                 with trio.CancelScope(shield=True):
                     await contributor.farewell()
+                    await learnt.flush()
                     await server.flush()
                 nursery.cancel_scope.cancel()
 

@@ -71,6 +71,8 @@ class Drafter:
                 return self._open(message)
             case Host():
                 self._weights[message.host] = message.weight
+                # From the start: the number may have been another host's, or its target another.
+                self._calibrations.pop(message.host, None)
                 cells = (
                     (Cell(c.rank, c.margin, c.band, c.source), c.offers, c.hits)
                     for c in message.calibration

@@ -88,7 +88,10 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host's weight in the round robin, and what was learnt of its target before."""
+    """A stream to a host begins: its weight in the round robin, and what is known of its target.
+
+    Said before the host's first Open: what the worker learnt under the number is forgotten.
+    """
 
     host: U16
     weight: Annotated[float, Span(0, 1000)]
@@ -183,7 +186,10 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was learnt of a host's target, each minute with changes: the daemon stores it."""
+    """What was learnt of a host's target, soon at first, then each minute with changes.
+
+    The daemon keeps it (`daemon/learnt.py`).
+    """
 
     host: U16
     table: Annotated[tuple[Bin, ...], Size(0, 4096)]

@@ -35,6 +35,7 @@ from p2p.process.pipe import EXIT_FAULT, EXIT_MODEL, EXIT_STOP, leave, open_pipe
 
 STATS_SECONDS = 1.0
 LEARNT_SECONDS = 60.0
+FIRST_LEARNT_SECONDS = 10.0  # after the first session: a pause may come before a minute is over
 OOM_SCORE = 800  # the kernel takes this process before anything of its owner's
 MAX_TEXT = 1000  # of a Fault
 
@@ -62,7 +63,7 @@ class Worker:
         self._duty = 1.0
         self._busy_seconds = 0.0
         self._stats_at = clock()
-        self._learnt_at = clock()
+        self._learnt_at: float | None = None  # when it is due; None = no session yet
         self._is_stopping = False
 
     def run(self) -> int:
@@ -150,7 +151,9 @@ class Worker:
         )
         self._busy_seconds = 0.0
         self._stats_at = now + STATS_SECONDS
-        if now >= self._learnt_at:
+        if self._learnt_at is None:
+            self._learnt_at = now + FIRST_LEARNT_SECONDS
+        elif now >= self._learnt_at:
             self._learnt_at = now + LEARNT_SECONDS
             learnt = drafter.learnt()
             if learnt:

@@ -38,6 +38,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from p2p.network.contain import contain
+from p2p.network.interfaces import own_addresses, spell_out
 from p2p.wire.identity import PeerId
 from p2p.wire.record import advertisable
 
@@ -98,14 +99,16 @@ def make_host(seed: bytes, announce: Sequence[str]) -> BasicHost:
     """Return a host that speaks noise and yamux over TCP and, unlike the default, nothing else.
 
     Args:
-        announce: what to tell others; empty for the addresses listened on that can be dialled.
+        announce: what to tell others; empty for the addresses listened on that can be dialled,
+            those of this machine's interfaces where it is every one.
     """
     private = Ed25519PrivateKey.from_bytes(seed)
     pair = KeyPair(private, private.get_public_key())
     noise = NoiseTransport(pair, noise_privkey=create_new_key_pair().private_key)
 
     def told(listened: list[Multiaddr]) -> list[Multiaddr]:
-        texts = announce or advertisable([str(address) for address in listened])
+        heard_on = [str(address) for address in listened]
+        texts = announce or advertisable(spell_out(heard_on, own_addresses()))
         return [Multiaddr(text) for text in texts]
 
     host = new_host(

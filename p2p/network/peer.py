@@ -37,7 +37,8 @@ class Libp2pTransport:
     Args:
         seed: 32 bytes, the identity.
         listen: multiaddrs to listen on, `/tcp/0` for any port; a node that only dials needs none.
-        announce: multiaddrs to tell others; empty for those listened on that others can dial.
+        announce: multiaddrs to tell others; empty for those listened on that others can dial, and
+            for this machine's own where it listens on every interface.
         bootstrap: `/ip4/…/tcp/…/p2p/ID` of directory servers, tried for ever.
         server: answer and keep directory entries for others: hosts and bootstrap peers do.
     """

@@ -1,6 +1,7 @@
 """The one `except Exception` of a process: a bug in a task is logged, and ends its owner only.
 
-Errors of ours (`NexusError`) are not bugs: who starts a task says which of them it expects.
+Errors of ours (`NexusError`) are not bugs: who starts a task says which of them it expects. A group
+of nothing else, as a nursery makes of an error that passes it, counts as its first.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,11 +25,21 @@ async def guard(
     ended: BaseException | None = None
     try:
         await task()
-    except NexusError as error:
-        ended = error
-        log.warning(f"{name}.ended", code=error.code, reason=str(error))
     except Exception as error:
-        ended = error
-        log.failure(f"{name}.bug", error)
+        ended = _ours(error) or error
+        if isinstance(ended, NexusError):
+            log.warning(f"{name}.ended", code=ended.code, reason=str(ended))
+        else:
+            log.failure(f"{name}.bug", error)
     if on_end is not None:
         on_end(ended)
+
+
+def _ours(error: BaseException) -> NexusError | None:
+    """Return the error of ours in what a nursery raised, if it holds no bug."""
+    if isinstance(error, NexusError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        known = [_ours(each) for each in error.exceptions]
+        return known[0] if all(known) else None
+    return None

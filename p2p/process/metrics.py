@@ -8,19 +8,29 @@ import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from p2p.errors import ResourceError
+
 MAX_REQUEST_BYTES = 8192
 REQUEST_SECONDS = 5.0
 
 
 @asynccontextmanager
 async def serve_metrics(registry: CollectorRegistry, address: str, port: int) -> AsyncIterator[int]:
-    """Answer `GET /metrics` on `address`:`port` (0 = any free one) and yield the port."""
+    """Answer `GET /metrics` on `address`:`port` (0 = any free one) and yield the port.
+
+    Raises:
+        ResourceError: the address cannot be listened on.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=address)
+    except OSError as error:
+        raise ResourceError(
+            f"{address}:{port}: cannot be listened on ({error.strerror})"
+        ) from error
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(
-            partial(trio.serve_tcp, partial(_answer, registry), port, host=address)
-        )
+        nursery.start_soon(trio.serve_listeners, partial(_answer, registry), listeners)
         try:
-            yield listeners[0].socket.getsockname()[1]
+            yield int(listeners[0].socket.getsockname()[1])
         finally:
             nursery.cancel_scope.cancel()
 

@@ -1,6 +1,7 @@
 """A node without processes or wires: the draft worker's loop as a task, a host in memory."""
 
 import random
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
+from nexusnode.daemon.learnt import Learnt
 from nexusnode.daemon.worker import DraftWorker
 from nexusnode.draft.drafter import Drafter
 from nexusnode.draft.fake import FakeEngine
@@ -36,6 +38,7 @@ from p2p.wire.record import Policy, Service
 VOCABULARY: list[Entry] = [(0, f"token {number}".encode()) for number in range(512)]
 GREEDY = Sampler(0, 0, 1000, 0)
 LOAD = Load("/model.gguf", "", "cpu", 1, 4, 256)
+NOWHERE = Path(tempfile.gettempdir()) / "nowhere"  # of a folder that nothing is written to
 TURN_SECONDS = 0.004
 STEP_SECONDS = 0.05
 
@@ -53,6 +56,7 @@ class FakeWorker:
         self._arrived = trio.Event()
         self._ended: str | None = None
         self._send, self._receive = trio.open_memory_channel[Any](10_000)
+        self._drafter = Drafter(engine)
 
     def kill(self) -> None:
         self.die("was ended by SIGKILL")
@@ -75,8 +79,13 @@ class FakeWorker:
         except trio.EndOfChannel:
             raise ChildError(f"draft worker {self._ended}") from None
 
+    def say_learnt(self) -> None:
+        """Say what was learnt, as the real one does by its clock."""
+        for message in self._drafter.learnt():
+            self._send.send_nowait(message)
+
     async def run(self) -> None:
-        drafter = Drafter(self.engine)
+        drafter = self._drafter
         while self._ended is None:
             await trio.sleep(TURN_SECONDS)
             if not self.inbox and drafter.is_asleep:
@@ -152,6 +161,7 @@ class FakeHost:
         self.seed = seed
         self.entries = entries
         self.invited = True
+        self.others: tuple[bytes, ...] = ()
         self.target = FakeEngine()
         self.events: list[Any] = []
         self.end: HostEnd | None = None
@@ -178,7 +188,13 @@ class FakeHost:
     async def serve(self, link: Link) -> None:
         entries = self.entries
         terms = HostTerms(
-            tok_fp(entries), bytes(32), ladder(entries), entries, 4, invited=self.invited
+            tok_fp(entries),
+            bytes(32),
+            ladder(entries),
+            entries,
+            4,
+            invited=self.invited,
+            others=self.others,
         )
         self.streams += 1
         self.end = HostEnd(self.seed, link.peer.public, terms, bytes(32), trio.current_time())
@@ -301,7 +317,7 @@ async def run_fake_node(
     profile = Profile(str(transport.me), "test", "fake", "/model.gguf", draft)
     contributor = Contributor(profile, Limits(always), clock, log)
     worker = DraftWorker(workers.open, LOAD, contributor, log)
-    drafting = Drafting(worker.send)
+    drafting = Drafting(worker.send, Learnt(NOWHERE, "d" * 64, log))
     hosts = Hosts(
         transport,
         seed,
@@ -310,6 +326,7 @@ async def run_fake_node(
         lambda: VOCABULARY,
         random.Random(3),
         contributor.changed,
+        lambda: clock().unix_seconds,
         log,
         known.keep,
     )

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -5,8 +6,11 @@ import trio.testing
 
 from nexusnode.control.messages import Pause
 from nexusnode.daemon.drafting import OPEN_TOKENS, Drafting, Tally
+from nexusnode.daemon.learnt import Learnt
 from nexusnode.draft.messages import (
+    Bin,
     Budget,
+    Calibration,
     Close,
     Closed,
     Commit,
@@ -18,11 +22,14 @@ from nexusnode.draft.messages import (
     Refused,
 )
 from p2p.drafting import node_end
+from p2p.log import quiet_log
 from p2p.network.memory import MemoryNetwork
 from p2p.wire.messages import ByeReason, CloseReason, Sampler
 
 STEP_SECONDS = 0.05
 GREEDY = Sampler(0, 0, 1000, 0)
+ONE, OTHER = b"1" * 32, b"2" * 32  # targets
+TABLE = (Bin(0, 3, 1, 0, 20.0, 15.0),)
 
 
 class Stream:
@@ -44,12 +51,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
-        self.drafting = Drafting(lambda *messages: self.sent.extend(messages))
+        self.learnt = Learnt(Path("nowhere"), "d" * 64, quiet_log())
+        self.drafting = Drafting(lambda *messages: self.sent.extend(messages), self.learnt)
         self.streams = {1: Stream(), 2: Stream()}
         self.tallies = {1: Tally(), 2: Tally()}
 
-    def join(self, host: int) -> Stream:
-        self.drafting.join(host, self.streams[host], self.tallies[host])
+    def join(self, host: int, target: bytes = ONE) -> Stream:
+        self.drafting.join(host, self.streams[host], self.tallies[host], target)
         return self.streams[host]
 
     def take(self) -> list[Any]:
@@ -218,6 +226,40 @@ def test_a_stream_that_ends_closes_its_sessions_and_no_others() -> None:
     assert (desk.drafting.sessions_of(1), desk.drafting.sessions_of(2)) == (0, 1)
 
 
+def test_what_was_learnt_of_a_target_is_said_when_a_host_with_it_comes_again() -> None:
+    desk = Desk()
+    desk.join(1, ONE)
+    desk.take()
+
+    desk.drafting.worker_said(Calibration(1, TABLE))
+    desk.drafting.leave(1)
+    desk.join(1, OTHER)
+    desk.join(2, ONE)
+
+    assert desk.take() == [Host(1, 1.0, ()), Host(2, 1.0, TABLE)]
+
+
+def test_a_new_worker_gets_what_the_last_one_learnt() -> None:
+    desk = Desk()
+    desk.join(1)
+    desk.drafting.worker_said(Calibration(1, TABLE))
+    desk.take()
+
+    desk.drafting.replay()
+
+    assert desk.take() == [Host(1, 1.0, TABLE)]
+
+
+def test_what_was_learnt_of_a_host_that_left_is_nobodys() -> None:
+    desk = Desk()
+    desk.join(1)
+    desk.drafting.leave(1)
+
+    desk.drafting.worker_said(Calibration(1, TABLE))
+
+    assert desk.learnt.table(ONE) == ()
+
+
 # The whole node, with the twins of network and worker, in virtual time.
 
 
@@ -311,6 +353,34 @@ async def test_a_pause_kills_the_worker_tells_the_hosts_and_resume_takes_it_back
             sid = host.open([21, 22])
             await host.generate(sid, steps=5)
             assert host.credited > 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_learnt_outlasts_a_pause(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(lambda: host.greeted.is_set())
+            await host.generate(host.open([11, 12, 13]), steps=12)
+            workers.running.say_learnt()
+            await trio.sleep(0.1)
+
+            node.contributor.pause(Pause(60.0, None))
+            await wait_until(lambda: workers.running is None, seconds=0.2)
+            node.contributor.resume()
+            await wait_until(lambda: host.greeted.is_set(), seconds=5)
+            await trio.sleep(0.1)
+
+            (told,) = [one for one in workers.running.heard if isinstance(one, Host)]
+            assert sum(cell.hits for cell in told.calibration) > 5
         nursery.cancel_scope.cancel()
 
 

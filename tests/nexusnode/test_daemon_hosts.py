@@ -17,7 +17,7 @@ from p2p.network.memory import MemoryNetwork
 from p2p.network.weather import Weather
 from p2p.wire.identity import Identity
 from p2p.wire.messages import ByeReason, CloseReason
-from p2p.wire.record import HostRecord, Policy, Service
+from p2p.wire.record import SKEW_SECONDS, HostRecord, Policy, Service, sign_record
 
 NODE = Identity(b"n" * 32).peer
 
@@ -477,6 +477,35 @@ async def test_no_news_of_a_host_bring_a_node_back_before_the_time_it_was_told(
             await trio.sleep(19)
             assert host.streams == 1
             await wait_until(lambda: host.streams == 2, seconds=2)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("expired_seconds", "count"), [(-10, 2), (SKEW_SECONDS - 1, 2), (SKEW_SECONDS + 1, 1)]
+)
+async def test_a_host_that_another_names_is_known_unless_its_record_has_expired(
+    expired_seconds: int,
+    count: int,
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        async with fake_node(network, workers) as node:
+            expires = int(node.clock().unix_seconds) - expired_seconds
+            named = replace(record(b"o" * 32, 1), iat=expires - 900, exp=expires)
+            host.others = (b"no record", sign_record(named, Identity(b"o" * 32)))
+            nursery.start_soon(host.run)
+            await wait_until(host.greeted.is_set)
+            await trio.sleep(0.1)
+
+            assert len(node.hosts.all) == count
+            told = [event.name for event in node.log.recent()].count("host.hearsay")
+            assert told == 3 - count
         nursery.cancel_scope.cancel()
 
 

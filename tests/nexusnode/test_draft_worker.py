@@ -26,7 +26,7 @@ from nexusnode.draft.messages import (
     Stats,
     Stop,
 )
-from nexusnode.draft.worker import LEARNT_SECONDS, STATS_SECONDS, Worker
+from nexusnode.draft.worker import FIRST_LEARNT_SECONDS, LEARNT_SECONDS, STATS_SECONDS, Worker
 from p2p.errors import ModelError, NexusError, ResourceError
 from p2p.process.pipe import EXIT_FAULT, EXIT_MODEL, EXIT_STOP
 from p2p.wire.messages import Sampler
@@ -208,7 +208,17 @@ def test_what_was_learnt_is_said_once_a_minute() -> None:
 
     run(script)
 
-    assert 2 <= len(script.of(Calibration)) <= 3
+    assert len(script.of(Calibration)) == 2
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(-2, 0), (2, 1)])
+def test_what_was_learnt_is_said_soon_at_first(seconds: int, count: int) -> None:
+    idle = [[] for _ in range(int((FIRST_LEARNT_SECONDS + seconds) / STATS_SECONDS))]
+    script = Script([opened()], [Commit(1, 20, 0, (500,), 8, 8)], *idle, [Stop()])
+
+    run(script)
+
+    assert len(script.of(Calibration)) == count
 
 
 @pytest.mark.parametrize("duty", [0.05, 0.25, 0.5, 1.0])

@@ -367,6 +367,20 @@ def test_nothing_is_decoded_that_the_budget_leaves_no_guesses_for() -> None:
     assert engine.decodes == 1
 
 
+def test_what_was_learnt_under_a_number_ends_with_the_stream() -> None:
+    drafter = Drafter(FakeEngine())
+    drafter.handle(Host(1, 1.0, (Bin(0, 3, 0, 0, 9.0, 4.0), Bin(0, 5, 0, 0, 9.0, 4.0))))
+    drafter.handle(Host(1, 1.0, (Bin(0, 3, 0, 0, 20.0, 10.0),)))
+    drafter.handle(opened(ahead=64))
+    settle(drafter)
+
+    drafter.handle(Commit(1, 20, 0, (500,), 0, 64))
+
+    (learnt,) = drafter.learnt()
+    assert isinstance(learnt, Calibration)
+    assert not [cell for cell in learnt.table if cell.margin == 5 and cell.hits > 3]
+
+
 def test_a_chain_ends_when_it_has_become_unlikely() -> None:
     engine = FakeEngine()
     low = tuple(Bin(0, margin, 0, 0, 1000.0, 500.0) for margin in range(16))

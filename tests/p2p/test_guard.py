@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+import trio
 
 from p2p.errors import PeerGone
 from p2p.log import quiet_log
@@ -21,12 +22,25 @@ async def gone() -> None:
     raise PeerGone("reset by peer")
 
 
+async def gone_below_a_nursery() -> None:
+    async with trio.open_nursery(), trio.open_nursery():
+        raise PeerGone("reset by peer")
+
+
+async def buggy_beside_a_peer_that_is_gone() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gone)
+        nursery.start_soon(buggy)
+
+
 @pytest.mark.parametrize(
     ("task", "ended", "events"),
     [
         (good, None, []),
         (buggy, ZeroDivisionError, ["reader.bug"]),
         (gone, PeerGone, ["reader.ended"]),
+        (gone_below_a_nursery, PeerGone, ["reader.ended"]),
+        (buggy_beside_a_peer_that_is_gone, ExceptionGroup, ["reader.bug"]),
     ],
 )
 async def test_what_ended_a_task_is_logged_and_told(

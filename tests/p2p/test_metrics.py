@@ -1,8 +1,10 @@
 """p2p/process/metrics.py: a real port that answers Prometheus."""
 
+import pytest
 import trio
 from prometheus_client import CollectorRegistry, Counter
 
+from p2p.errors import ResourceError
 from p2p.process.metrics import MAX_REQUEST_BYTES, serve_metrics
 
 
@@ -40,3 +42,10 @@ async def test_a_client_that_leaves_or_floods_harms_nobody() -> None:
 
     assert flood.startswith(b"HTTP/1.1 404")
     assert page.startswith(b"HTTP/1.1 200")
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    async with serve_metrics(CollectorRegistry(), "127.0.0.1", 0) as port:
+        with pytest.raises(ResourceError, match=f"127.0.0.1:{port}: cannot be listened on"):
+            async with serve_metrics(CollectorRegistry(), "127.0.0.1", port):
+                pass

@@ -226,24 +226,26 @@ def test_a_start_that_cannot_succeed_says_why_in_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_bootstrap_peer_says_its_address_and_ends_on_sigterm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ip", ["127.0.0.1", "0.0.0.0"])
+def test_a_bootstrap_peer_says_its_address_and_ends_on_sigterm(ip: str, tmp_path: Path) -> None:
     address = tmp_path / "address"
     process = subprocess.Popen(
-        [NEXUSNODE, "bootstrap", "--listen", "/ip4/127.0.0.1/tcp/0", "--data", str(tmp_path / "b"),
+        [NEXUSNODE, "bootstrap", "--listen", f"/ip4/{ip}/tcp/0", "--data", str(tmp_path / "b"),
          "--address-file", str(address)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
     started = time.monotonic()
     while not address.exists() and time.monotonic() - started < 10:
         time.sleep(0.01)
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(10) == 0
-    assert line.startswith("listening on /ip4/127.0.0.1/tcp/")
+    line = process.communicate(timeout=10)[0].splitlines()[0]
+    assert process.returncode == 0
+    assert line.startswith("listening on /ip4/")
+    assert ip == "0.0.0.0" or ip in line
+    assert "0.0.0.0" not in line
     assert address.read_text().strip() in line
     assert stat.S_IMODE((tmp_path / "b" / "identity").stat().st_mode) == 0o600

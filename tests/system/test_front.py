@@ -479,6 +479,32 @@ def test_a_target_that_cannot_be_loaded_ends_the_host_with_its_reason(tmp_path: 
     assert "told to fail" in done.stderr
 
 
+@pytest.mark.parametrize("variable", ["NEXUS_API_LISTEN", "NEXUS_METRICS_LISTEN"])
+def test_a_port_that_is_taken_is_named_and_no_bug(variable: str, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "verifier_host.cli.main", "init", "--data", str(tmp_path),
+         "--model", "bundled", "--key-only"],
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    free = dict.fromkeys(("NEXUS_API_LISTEN", "NEXUS_METRICS_LISTEN"), "127.0.0.1:0")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "verifier_host.cli.main", "serve", "--data", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            env={**os.environ, "NEXUS_NETWORK_DRAFTING": "off", **free, variable: taken},
+            check=False,
+        )
+
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 7
+    assert last == f"nexus-verifier: {taken}: cannot be listened on (Address already in use)"
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def _post(connection: socket.socket, key: str, body: dict[str, Any]) -> None:
     data = json.dumps(body).encode()
     head = (

@@ -209,20 +209,22 @@ def test_a_wrong_conversation_says_where(messages: object, kind: type[RequestErr
         chat.read_messages(Fields({"messages": messages}))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("tools", [{}]),
-        ("functions", [{}]),
-        ("audio", {"voice": "x"}),
-        ("tool_choice", "auto"),
-        ("response_format", {"type": "json_object"}),
-        ("modalities", ["audio"]),
-        ("best_of", 2),
-        ("prediction", {"type": "content"}),
-        ("guided_json", {"a": 1}),
-    ],
-)
+UNSUPPORTED = [
+    ("tools", [{}]),
+    ("functions", [{}]),
+    ("audio", {"voice": "x"}),
+    ("tool_choice", "auto"),
+    ("response_format", {"type": "json_object"}),
+    ("modalities", ["audio"]),
+    ("best_of", 2),
+    ("prediction", {"type": "content"}),
+    ("guided_json", {"a": 1}),
+    ("suffix", "x"),
+    ("web_search_options", {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [*UNSUPPORTED, ("echo", True)])
 def test_what_would_change_a_chat_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         chat.refuse_unsupported(Fields({name: value}))
@@ -283,9 +285,7 @@ def test_echo_with_logprobs_is_refused() -> None:
     completions.refuse_unsupported(Fields({"echo": True}), -1)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("suffix", "x"), ("best_of", 2), ("response_format", {"type": "json"})]
-)
+@pytest.mark.parametrize(("name", "value"), UNSUPPORTED)
 def test_what_would_change_a_completion_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         completions.refuse_unsupported(Fields({name: value}), -1)

@@ -4,26 +4,11 @@ from dataclasses import dataclass
 
 from p2p.errors import RequestError, UnsupportedParameter
 from verifier_host.api.backend import Message, Piece, Token
-from verifier_host.api.requests import MAX_TOKENS, Fields, encodable, refuse, wrong
+from verifier_host.api.requests import MAX_TOKENS, Fields, encodable, refuse_unoffered, wrong
 from verifier_host.messages import MAX_TOP_LOGPROBS
 
 MAX_MESSAGES = 2048
 ROLES = frozenset({"system", "user", "assistant"})
-_REFUSED = (
-    "tools",
-    "functions",
-    "function_call",
-    "audio",
-    "suffix",
-    "prediction",
-    "web_search_options",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "use_beam_search",
-    "echo",
-)
 
 
 def read_messages(fields: Fields) -> tuple[Message, ...]:
@@ -36,18 +21,9 @@ def read_messages(fields: Fields) -> tuple[Message, ...]:
 
 def refuse_unsupported(fields: Fields) -> None:
     """Refuse what would change the answer and is not offered."""
-    refuse(fields, _REFUSED)
-    if fields.take("tool_choice") not in (None, "none"):
-        raise UnsupportedParameter("tool_choice: only none is supported", "tool_choice")
-    form = fields.take("response_format")
-    if form is not None and form != {"type": "text"}:
-        raise UnsupportedParameter(
-            'response_format: only {"type": "text"} is supported', "response_format"
-        )
-    if fields.take("modalities") not in (None, ["text"]):
-        raise UnsupportedParameter('modalities: only ["text"] is supported', "modalities")
-    if fields.whole("best_of", 1, MAX_TOKENS, 1) > 1:
-        raise UnsupportedParameter("best_of: only 1 is supported", "best_of")
+    refuse_unoffered(fields)
+    if fields.take("echo"):
+        raise UnsupportedParameter("echo: not supported by this host", "echo")
 
 
 def read_logprobs(fields: Fields) -> int:

@@ -4,23 +4,13 @@ from dataclasses import dataclass
 
 from p2p.errors import RequestError, UnsupportedParameter
 from verifier_host.api.backend import Piece, Prompt, Token
-from verifier_host.api.requests import MAX_TOKENS, Fields, encodable, refuse, wrong
+from verifier_host.api.requests import MAX_TOKENS, Fields, encodable, refuse_unoffered, wrong
 
 MAX_PROMPTS = 16
 MAX_IDS = 200_000
 MAX_ID = 2**31 - 1
 MAX_LOGPROBS = 5
 DEFAULT_MAX_TOKENS = 16  # OpenAI's, for this endpoint alone
-_REFUSED = (
-    "suffix",
-    "tools",
-    "functions",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "use_beam_search",
-)
 
 
 def read_prompts(fields: Fields) -> tuple[Prompt, ...]:
@@ -37,16 +27,9 @@ def read_prompts(fields: Fields) -> tuple[Prompt, ...]:
 
 def refuse_unsupported(fields: Fields, logprobs: int) -> None:
     """Refuse what would change the answer and is not offered."""
-    refuse(fields, _REFUSED)
-    if fields.whole("best_of", 1, MAX_TOKENS, 1) > 1:
-        raise UnsupportedParameter("best_of: only 1 is supported", "best_of")
+    refuse_unoffered(fields)
     if fields.flag("echo") and logprobs >= 0:
         raise UnsupportedParameter("echo: not supported together with logprobs", "echo")
-    form = fields.take("response_format")
-    if form is not None and form != {"type": "text"}:
-        raise UnsupportedParameter(
-            'response_format: only {"type": "text"} is supported', "response_format"
-        )
 
 
 def read_logprobs(fields: Fields) -> int:

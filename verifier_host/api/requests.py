@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 
 from p2p.errors import RequestError, UnsupportedParameter
 from verifier_host.messages import Sampling
@@ -25,6 +24,22 @@ IGNORED = (
     "reasoning_effort",
     "safety_identifier",
     "prompt_cache_key",
+)
+
+# What would change the answer and no endpoint offers: refused by name (docs/clients.md).
+_REFUSED = (
+    "tools",
+    "functions",
+    "function_call",
+    "audio",
+    "suffix",
+    "prediction",
+    "web_search_options",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "use_beam_search",
 )
 
 
@@ -91,14 +106,25 @@ def parse(body: bytes) -> Fields:
     return Fields(values)
 
 
-def refuse(fields: Fields, names: Sequence[str]) -> None:
-    """Refuse fields that would change the answer and that this host does not offer.
+def refuse_unoffered(fields: Fields) -> None:
+    """Refuse fields that would change the answer and that neither endpoint offers.
 
     An empty list or false asks for nothing, so it is no reason.
     """
-    for name in names:
+    for name in _REFUSED:
         if fields.take(name):
             raise UnsupportedParameter(f"{name}: not supported by this host", name)
+    if fields.take("tool_choice") not in (None, "none"):
+        raise UnsupportedParameter("tool_choice: only none is supported", "tool_choice")
+    form = fields.take("response_format")
+    if form is not None and form != {"type": "text"}:
+        raise UnsupportedParameter(
+            'response_format: only {"type": "text"} is supported', "response_format"
+        )
+    if fields.take("modalities") not in (None, ["text"]):
+        raise UnsupportedParameter('modalities: only ["text"] is supported', "modalities")
+    if fields.whole("best_of", 1, MAX_TOKENS, 1) > 1:
+        raise UnsupportedParameter("best_of: only 1 is supported", "best_of")
 
 
 def read_sampling(fields: Fields, logprobs: int) -> Sampling:

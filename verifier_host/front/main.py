@@ -120,8 +120,9 @@ class _Parts:
     def _on_end(self, name: str, error: BaseException | None) -> None:
         self._nursery.cancel_scope.cancel()
         if error is not None and self.failure is None:
-            known = _ours(error)
-            self.failure = known or NexusError(f"{name} failed by a bug; the log above says more")
+            if not isinstance(error, NexusError):
+                error = NexusError(f"{name} failed by a bug; the log above says more")
+            self.failure = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +221,3 @@ def _load(config: HostConfig, target: Target, engine_path: str | None) -> Load:
         debug=False,
         ngram=config.ngram,
     )
-
-
-def _ours(error: BaseException) -> NexusError | None:
-    """Return the error of ours in what a nursery raised, if it holds no bug."""
-    if isinstance(error, NexusError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        known = [_ours(each) for each in error.exceptions]
-        return known[0] if all(known) else None
-    return None
