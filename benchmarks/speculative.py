@@ -154,7 +154,7 @@ def _own(
         return after.get(name, 0.0) - before.get(name, 0.0)
 
     rows = grown('nexus_rows_total{source="target"}') + grown('nexus_rows_total{source="draft"}')
-    mean_rows = rows / found.steps if found.steps else 0.0
+    mean_rows = rows / (found.steps - 1) if found.steps > 1 else 0.0  # the first is the prompt's
     curve = step_curve(after)
     at, seconds = ([x for x, _ in curve], [y for _, y in curve]) if curve else ([1], [0.0])
     return Timed(

@@ -24,9 +24,14 @@ REST_SECONDS = 0.3  # OpenMP threads spin for a while after their last work
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What `generate` made: ids without the end-of-text id; seconds to the first token, and all."""
+    """What `generate` made: ids without the end-of-text id.
+
+    Attributes:
+        first: how many tokens came first, at once, after `first_seconds`.
+    """
 
     ids: tuple[int, ...]
+    first: int
     first_seconds: float
     seconds: float
 
@@ -36,7 +41,8 @@ class Made:
 
     @property
     def decoded(self) -> int:
-        return max(0, len(self.ids) - 1)
+        """Tokens that came after the first ones."""
+        return max(0, len(self.ids) - self.first)
 
 
 class Stock:
@@ -87,7 +93,7 @@ class Stock:
         self._child.stdin.flush()
         found = self._hear()
         time.sleep(REST_SECONDS)
-        return Made(tuple(found["ids"]), found["first_seconds"], found["seconds"])
+        return Made(tuple(found["ids"]), found["first"], found["first_seconds"], found["seconds"])
 
     def _hear(self) -> dict[str, Any]:
         assert self._child is not None
@@ -100,13 +106,13 @@ class Stock:
 
 
 class _Stamps:
-    """A streamer of `generate` that notes when the first token came; the prompt comes before it."""
+    """A streamer of `generate`: when tokens came and how many; the prompt comes before them."""
 
     def __init__(self) -> None:
-        self.calls: list[float] = []
+        self.calls: list[tuple[float, int]] = []
 
     def put(self, value: Any) -> None:
-        self.calls.append(time.perf_counter())
+        self.calls.append((time.perf_counter(), value.numel()))
 
     def end(self) -> None:
         pass
@@ -144,11 +150,12 @@ def main() -> None:
         )
         seconds = time.perf_counter() - began
         answer = made[0, ids.shape[1] :].tolist()
-        first = stamps.calls[1] - began if len(stamps.calls) > 1 else seconds
+        at, first = stamps.calls[1] if len(stamps.calls) > 1 else (began + seconds, 0)
         _say(
             {
                 "ids": answer[:-1] if answer and answer[-1] in ends else answer,
-                "first_seconds": first,
+                "first": first,
+                "first_seconds": at - began,
                 "seconds": seconds,
             }
         )
