@@ -304,7 +304,8 @@ def arrival_part(crowd: Crowd, size: Size, found: Found, fleet: Fleet) -> None:
 
 def split_gaps(one: Answer, began: float, ended: float) -> tuple[list[float], list[float]]:
     """Return the gaps between pieces outside [began, ended], and those that touch it."""
-    calm, disturbed = [], []
+    calm: list[float] = []
+    disturbed: list[float] = []
     for early, late in zip(one.stamps, one.stamps[1:], strict=False):
         touches = late >= began and early <= ended
         (disturbed if touches else calm).append(late - early)
