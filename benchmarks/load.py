@@ -77,7 +77,7 @@ class Size:
 
 
 FULL = Size({1: 96, 4: 96, 16: 64, 64: 48}, 5, 64, 256, 5)
-QUICK = Size({1: 24, 4: 24, 16: 16, 64: 6}, 2, 24, 96, 2)
+QUICK = Size({1: 24, 4: 24, 16: 12, 64: 6}, 2, 16, 96, 2)
 
 
 @dataclass(frozen=True, slots=True)
