@@ -204,6 +204,11 @@ class Fleet:
             "--bootstrap", self.bootstrap_address, environment=self.environment,
         )  # fmt: skip
 
+    def pids(self) -> list[int]:
+        """Return the process ids of all members; their children are not among them."""
+        members = (self.bootstrap, self.host, *self.nodes)
+        return [member.process.pid for member in members if member.process is not None]
+
     def connected(self) -> int:
         """Return how many nodes the host has."""
         return int(self.metric("nexus_nodes"))
