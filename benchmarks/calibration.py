@@ -2,8 +2,8 @@
 
     python -m benchmarks.calibration [--quick] [--json PATH] [--threads 2]
 
-The real target writes its answers first, without drafts, half of them greedy, half at T = 1: what it
-says depends on no draft, so the text can be replayed. Then the real draft drafts along it, its
+The real target writes its answers first, without drafts, half of them greedy, half at T = 1: what
+it says depends on no draft, so the text can be replayed. Then the real draft drafts along it, its
 guesses go into the host's own tree, the host's own planner picks rows, and both ends learn from
 every commit as they do in service. What is measured begins after `WARM` tokens. The prompts are
 the file's first 60: the prior that comes with the draft was measured on the others. The bars:
@@ -48,6 +48,7 @@ from verifier_host.engine.target import Target, open_target
 from verifier_host.front.text import Text
 from verifier_host.front.vocabulary import load_vocabulary
 from verifier_host.messages import Committed, Finished, Load, Sampling, Start
+from verifier_host.scheduling.pacing import Pace
 from verifier_host.scheduling.plan import Part, Picked, pick
 from verifier_host.scheduling.scheduler import Scheduler, Step
 from verifier_host.scheduling.sessions import Session
@@ -179,7 +180,7 @@ class Replay:
         limit = len(told.prompt) + len(told.tokens)
         sampling = Sampling(temperature=told.temperature)
         start = Start(number, told.prompt, (), told.key, sampling, len(told.tokens), b"")
-        session = Session(start, number, self._vocabulary, limit)
+        session = Session(start, number, self._vocabulary, limit, Pace())
         sampler = Sampler(round(1000 * told.temperature), 0, 1000, 0)
         self._drafter.handle(
             Open(
