@@ -35,23 +35,28 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits for the engine.
+    """What waits for the engine, as the key that asks sees it.
 
     Attributes:
-        waiting: choices that have not been given a token yet.
-        is_full: the engine holds some of them back: it has no room.
-        limits: the most tokens that each of those choices may take.
+        is_full: the engine holds some choices back: it has no room.
+        limits: the most tokens that each choice may take which has not been given one yet.
+        own: the same of the key's own choices.
+        owners: keys that wait for something, this one included.
     """
 
-    waiting: int
     is_full: bool
     limits: Sequence[int]
+    own: Sequence[int]
+    owners: int
 
     def wait_seconds(self, per_second: float | None) -> float:
-        """Return the estimated wait of who comes last; 0 where nothing is known."""
+        """Return the estimated wait of the key's next choice; 0 where nothing is known.
+
+        Keys take turns in the engine: with one of its own go at most as many of each other key.
+        """
         if not self.is_full or not per_second:
             return 0.0
-        return sum(min(limit, EXPECTED_TOKENS) for limit in self.limits) / per_second
+        return min(_expected(self.limits), self.owners * _expected(self.own)) / per_second
 
 
 def admit(
@@ -59,17 +64,24 @@ def admit(
 ) -> None:
     """Let `choices` more in.
 
+    A key within its share of the queue is let in though others have filled it: k keys can wait
+    with at most `most_waiting` times 1 + 1/2 + … + 1/k choices.
+
     Raises:
         Overloaded: the queue would be too long, in choices or in time.
     """
+    waiting = len(queue.limits)
     wait = queue.wait_seconds(per_second)
     retry = min(MOST_RETRY_SECONDS, max(LEAST_RETRY_SECONDS, wait))
-    if queue.waiting + choices > most_waiting:
-        raise Overloaded(
-            f"{queue.waiting} choices wait for the engine; {most_waiting} may wait", retry
-        )
+    is_over_share = len(queue.own) + choices > most_waiting // queue.owners
+    if waiting + choices > most_waiting and is_over_share:
+        raise Overloaded(f"{waiting} choices wait for the engine; {most_waiting} may wait", retry)
     if wait > most_seconds:
         raise Overloaded(
             f"the wait would be about {wait:.0f} s; at most {most_seconds:.0f} s are accepted",
             retry,
         )
+
+
+def _expected(limits: Sequence[int]) -> int:
+    return sum(min(limit, EXPECTED_TOKENS) for limit in limits)

@@ -114,7 +114,7 @@ class Generations:
         limits = [self._max_new(prompt, ask.max_tokens, loaded.context) for prompt in prompts]
         loaded = self._engine_loaded()  # tokenising may have taken a while
         admit(
-            self._queue(),
+            self._queue(ask.namespace),
             len(prompts) * ask.choices,
             self._throughput.per_second,
             self._most_waiting,
@@ -197,7 +197,7 @@ class Generations:
             await trio.sleep(1.0)
             now = self._now()
             self._drafters.tick(now)
-            self._metrics.waiting(self._queue().waiting)
+            self._metrics.waiting(len(self._waiting()))
             if now - self._down_since > OUTAGE_SECONDS:
                 for request in {id(c.request): c.request for c in self._choices.values()}.values():
                     self._fail(request, Unavailable("the engine did not come back in time"))
@@ -322,10 +322,17 @@ class Generations:
         limit = asked or room
         return min(limit, self._max_tokens) if self._max_tokens else limit
 
-    def _queue(self) -> Queue:
-        waiting = [choice for choice in self._choices.values() if not choice.committed]
-        is_full = self._gauge is not None and self._gauge.waiting > 0
-        return Queue(len(waiting), is_full, [choice.max_new for choice in waiting])
+    def _waiting(self) -> list[Choice]:
+        return [choice for choice in self._choices.values() if not choice.committed]
+
+    def _queue(self, namespace: bytes) -> Queue:
+        waiting = self._waiting()
+        return Queue(
+            is_full=self._gauge is not None and self._gauge.waiting > 0,
+            limits=[choice.max_new for choice in waiting],
+            own=[choice.max_new for choice in waiting if choice.namespace == namespace],
+            owners=len({namespace, *(choice.namespace for choice in waiting)}),
+        )
 
     def _engine_loaded(self) -> Loaded:
         if self._engine.loaded is None:

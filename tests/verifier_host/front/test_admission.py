@@ -1,5 +1,7 @@
 """How long a wait is accepted."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from p2p.errors import Overloaded
@@ -27,27 +29,49 @@ def test_idleness_is_no_slowness() -> None:
     assert throughput.per_second == pytest.approx(50, rel=0.15)
 
 
+def alone(limits: Sequence[int], is_full: bool = True) -> Queue:
+    """The queue of the only key."""
+    return Queue(is_full, limits, limits, 1)
+
+
 def test_the_wait_is_what_is_queued_over_the_rate() -> None:
-    queue = Queue(2, True, [100, 10_000])
+    queue = alone([100, 10_000])
 
     assert queue.wait_seconds(10.0) == (100 + EXPECTED_TOKENS) / 10
     assert queue.wait_seconds(None) == 0
-    assert Queue(2, False, [100, 10_000]).wait_seconds(10.0) == 0
+    assert alone([100, 10_000], is_full=False).wait_seconds(10.0) == 0
+
+
+def test_a_key_waits_for_its_turns_and_not_for_all_of_another_keys() -> None:
+    many = [100] * 50
+
+    assert Queue(True, many, [], 2).wait_seconds(10.0) == 0
+    assert Queue(True, [*many, 30], [30], 2).wait_seconds(10.0) == 2 * 30 / 10
+    assert Queue(True, [*many, 30], many, 2).wait_seconds(10.0) == (5000 + 30) / 10
 
 
 def test_the_queue_may_be_as_long_as_configured_and_no_longer() -> None:
-    admit(Queue(62, False, []), 2, None, 64, 30)
+    admit(alone([1] * 62), 2, None, 64, 30)
 
     with pytest.raises(Overloaded) as caught:
-        admit(Queue(63, False, []), 2, None, 64, 30)
+        admit(alone([1] * 63), 2, None, 64, 30)
 
     assert caught.value.retry_seconds == 1
 
 
+def test_a_key_within_its_share_is_let_in_though_another_has_filled_the_queue() -> None:
+    admit(Queue(True, [1] * 64, [], 2), 32, None, 64, 30)
+
+    with pytest.raises(Overloaded):
+        admit(Queue(True, [1] * 64, [], 2), 33, None, 64, 30)
+    with pytest.raises(Overloaded):
+        admit(Queue(True, [1] * 65, [1] * 64, 2), 1, None, 64, 30)
+
+
 def test_the_wait_may_be_as_long_as_configured_and_no_longer() -> None:
-    admit(Queue(1, True, [100]), 1, 10.0, 64, 10)
+    admit(alone([100]), 1, 10.0, 64, 10)
 
     with pytest.raises(Overloaded, match="about 11 s") as caught:
-        admit(Queue(1, True, [110]), 1, 10.0, 64, 10)
+        admit(alone([110]), 1, 10.0, 64, 10)
 
     assert caught.value.retry_seconds == 11
