@@ -2,8 +2,8 @@
 
     python -m benchmarks.calibration [--quick] [--json PATH] [--threads 2]
 
-The real target writes its answers first, without drafts, half of them greedy, half at T = 1: what it
-says depends on no draft, so the text can be replayed. Then the real draft drafts along it, its
+The real target writes its answers first, without drafts, half of them greedy, half at T = 1: what
+it says depends on no draft, so the text can be replayed. Then the real draft drafts along it, its
 guesses go into the host's own tree, the host's own planner picks rows, and both ends learn from
 every commit as they do in service. What is measured begins after `WARM` tokens. The prompts are
 the file's first 60: the prior that comes with the draft was measured on the others. The bars:
