@@ -408,6 +408,9 @@ def main() -> int:
             ) as fleet,
         ):  # fmt: skip
             return run(flags, fleet, stock)
+    except KeyboardInterrupt:
+        print("stopped; nothing was left running", file=sys.stderr)
+        return 130
     except NexusError as error:
         print(f"load: {error}", file=sys.stderr)
         return answer(error).exit

@@ -356,6 +356,9 @@ def main() -> int:
         if "bytes" in flags.only:
             more, is_equal = bytes_part(48 if flags.quick else 128, 2 if flags.quick else 6)
             bars += more
+    except KeyboardInterrupt:
+        print("stopped; nothing was left running", file=sys.stderr)
+        return 130
     except NexusError as error:
         print(f"network: {error}", file=sys.stderr)
         return answer(error).exit

@@ -57,10 +57,10 @@ from verifier_host.front.vocabulary import load_vocabulary
 from verifier_host.targets import find_target
 
 TOKENS, QUICK_TOKENS = 128, 64
-QUICK_STOCK_TOKENS = 24  # of transformers' answers: rates are per token, and it is slow
+QUICK_STOCK_TOKENS = 16  # of transformers' answers: rates are per token, and it is slow
 QUICK_PROMPTS = 4
 EVERY = 5
-WARM_TOKENS = 16
+WARM_TOKENS = 8
 READY_SECONDS = 240.0
 GAUGE_SECONDS = 0.25  # after an answer, until the host's metrics tell of all of it
 KINDS = ("chat", "document")
@@ -338,6 +338,9 @@ def main() -> int:
             ) as fleet,
         ):  # fmt: skip
             return run(flags, fleet, stock)
+    except KeyboardInterrupt:
+        print("stopped; nothing was left running", file=sys.stderr)
+        return 130
     except NexusError as error:
         print(f"speculative: {error}", file=sys.stderr)
         return answer(error).exit
