@@ -112,6 +112,12 @@ TABLE = (
         "request with nexus.draft = false stays plain.",
     ),
     Setting(
+        "drafting.always",
+        bool,
+        False,
+        "Draft even where plain decoding was measured to be faster. For experiments.",
+    ),
+    Setting(
         "limits.max_tokens",
         int,
         0,
@@ -166,6 +172,7 @@ class HostConfig:
     max_nodes_per_address: int
     nodes_per_session: int
     ngram: bool
+    drafts_always: bool
     max_tokens: int
     waiting: int
     wait_seconds: int
@@ -205,6 +212,7 @@ def load_config(
         max_nodes_per_address=checked.plain("network.max_nodes_per_address", int),
         nodes_per_session=checked.plain("network.nodes_per_session", int),
         ngram=checked.plain("drafting.ngram", bool),
+        drafts_always=checked.plain("drafting.always", bool),
         max_tokens=checked.plain("limits.max_tokens", int),
         waiting=checked.plain("limits.waiting", int),
         wait_seconds=checked.plain("limits.wait_seconds", int),

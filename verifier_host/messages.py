@@ -40,6 +40,7 @@ class Load:
     max_rows: U16
     debug: bool  # check slot counts after every step
     ngram: bool = False  # the host's own n-gram drafter
+    drafts_always: bool = False  # also where it is slower
 
 
 @dataclass(frozen=True, slots=True)

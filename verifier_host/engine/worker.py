@@ -112,6 +112,7 @@ def run(open_target: Callable[[Load, Progress], Target]) -> NoReturn:
         spec.end_ids,
         load.ngram,
         target.trial,
+        load.drafts_always,
     )
     pipe.send(
         Loaded(

@@ -220,4 +220,5 @@ def _load(config: HostConfig, target: Target, engine_path: str | None) -> Load:
         max_rows=config.max_rows,
         debug=False,
         ngram=config.ngram,
+        drafts_always=config.drafts_always,
     )

@@ -22,6 +22,7 @@ from verifier_host.messages import (
     Start,
 )
 from verifier_host.messages import Rows as Budget
+from verifier_host.scheduling.contest import Contest
 from verifier_host.scheduling.holds import Holds
 from verifier_host.scheduling.host_drafter import HostDrafter
 from verifier_host.scheduling.memory import NO_COPIES, Copies, Memory
@@ -73,6 +74,8 @@ class Scheduler:
 
     Args:
         has_ngram: sessions that may be drafted get the host's own drafter.
+        trial: (rows, seconds) of steps measured at load, rows rising from 1.
+        drafts_always: also where it is slower.
 
     Attributes:
         context: tokens of the longest text that can be served.
@@ -88,6 +91,7 @@ class Scheduler:
         end_ids: Collection[int],
         has_ngram: bool = False,
         trial: Sequence[tuple[int, float]] = (),
+        drafts_always: bool = False,
     ) -> None:
         self._memory = Memory(slots, max_rows)
         self.context = min(max_context, self._memory.total * TILE)
@@ -101,6 +105,8 @@ class Scheduler:
         self._times = StepTimes(max_rows, shape_of(trial))
         self._survival = Survival()
         self._holds = Holds()
+        self._contest = Contest(drafts_always)
+        self._drafters: set[int] = set()
         self._sessions: dict[int, Session] = {}
         self._waiting: list[Session] = []
         self._admitted: list[Session] = []
@@ -148,6 +154,9 @@ class Scheduler:
         if session is None:
             self._stale += len(block.tokens)
             return
+        if block.drafter not in self._drafters:
+            self._drafters.add(block.drafter)
+            self._contest.forget()  # what others were worth says nothing of it
         added = session.tree.add(
             block.drafter, block.pos, block.first, block.parents, block.tokens, block.scores
         )
@@ -163,6 +172,7 @@ class Scheduler:
         for session in self._sessions.values():
             session.tree.leave(leave.drafter)
         self._survival.forget(leave.drafter)
+        self._drafters.discard(leave.drafter)
 
     def cancel(self, number: int) -> None:
         """End a session without a word."""
@@ -177,20 +187,24 @@ class Scheduler:
         copies = self._find_room(now)
         if not self._admitted:
             self._busy_since = None
+            self._contest.rest()
             return Idle()
         self._times.look(sum(session.cached for session in self._admitted))
+        self._contest.look(len(self._admitted))
         if self._busy_since is None:
             self._busy_since = now
         roots = [session for session in self._admitted if session.pending == 1]
         prompts = [session for session in self._admitted if session.pending > 1]
-        if not prompts and not copies:
+        is_drafting = self._contest.is_drafting
+        if is_drafting and not prompts and not copies:
             until = self._holds.until(roots, self._survival, self._times.curve, now)
             if until is not None:
                 return Hold(until)
         self._holds.end(now)
         room = self._max_rows - len(roots)
         reserved = self._reserve if prompts and self._starved >= PROMPT_EVERY - 1 else 0
-        picked = pick(roots, self._survival, self._times.curve, room - reserved)
+        most = room - reserved if is_drafting else 0
+        picked = pick(roots, self._survival, self._times.curve, most)
         drafting = [
             (session, self._rooted(session, choice))
             for session, choice in zip(roots, picked, strict=True)
@@ -237,7 +251,15 @@ class Scheduler:
                     source.append(slot)
                     destination.append(home)
             said += self._commit(part, path, tokens, chosen, cost, now)
+        self._judge(parts, said, now)
         return Outcome(said, _copies(source, destination))
+
+    def _judge(self, parts: Sequence[Part], said: Sequence[Said], now: float) -> None:
+        """Let the contest see a step that has ended."""
+        is_prompt = any(part.root != part.start for part in parts)
+        is_open = not is_prompt and any(part.session.start.is_drafted for part in parts)
+        won = sum(len(one.tokens) for one in said if isinstance(one, Committed))
+        self.has_news |= self._contest.record(won, is_open, now)
 
     def gauge(self, rss_bytes: int) -> Gauge:
         """Return the counts, and announce budgets."""
@@ -372,7 +394,7 @@ class Scheduler:
         return said
 
     def _wanted(self, session: Session) -> int:
-        if not session.worth.is_drafting:
+        if not session.worth.is_drafting or not self._contest.is_drafting:
             return 0
         if session.steps == 0:
             return session.announced
