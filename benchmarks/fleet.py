@@ -20,10 +20,14 @@ from typing import IO, Self
 import httpx
 import psutil
 
+from nexusnode.draft.launch import NICE_VARIABLE
 from p2p.errors import ChildError, Unavailable
 
 POLL_SECONDS = 0.1
 END_SECONDS = 5.0
+# Host and nodes share this machine's cores here: at the lowest priority, which is right where somebody
+# else uses the machine, drafts would come too late. Measured with the demo: speed-up 1.2 at 19, 1.4 at 0.
+DRAFT_NICE = "0"
 KV_TOKENS = 16_384  # 0.7 GB of fp32 keys and values for the bundled target
 BIN = Path(sys.executable).parent
 
@@ -201,7 +205,8 @@ class Fleet:
     def start_node(self, node: Member) -> None:
         node.start(
             str(BIN / "nexusnode"), "run", "--always", "--data", str(node.folder),
-            "--bootstrap", self.bootstrap_address, environment=self.environment,
+            "--bootstrap", self.bootstrap_address,
+            environment={NICE_VARIABLE: DRAFT_NICE, **self.environment},
         )  # fmt: skip
 
     def pids(self) -> list[int]:

@@ -37,6 +37,9 @@ READY_SECONDS = 120.0
 SEED = b"ring".ljust(32)
 TEXT = "The lighthouse keeper climbs the stairs each evening and lights the lamp for the ships."
 
+START = "engine-says"
+STEP = "worker: decode and guesses"
+
 # Each stage ends with a stamp; its name says what lies between that and the one before.
 STAGES = (
     ("front-hears", "engine pipe"),
@@ -44,14 +47,13 @@ STAGES = (
     ("node-receives", "libp2p to the node"),
     ("node-passes", "daemon: frame to worker message"),
     ("worker-hears", "worker pipe, and the decode under way"),
-    ("worker-says", "worker: decode and guesses"),
+    ("worker-says", STEP),
     ("node-hears", "worker pipe back"),
     ("node-sends", "daemon: guesses to signed frame"),
     ("front-receives", "libp2p to the host"),
     ("front-passes", "front: frame to engine message"),
     ("engine-hears", "engine pipe back"),
 )
-START = "engine-says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """The whole way, in milliseconds, and the draft's own step meanwhile: from guess to guess."""
+    """The whole way in milliseconds, and one step of the draft under the same load."""
 
     commits: int
     step: float
@@ -195,8 +197,7 @@ def read_ring(folder: Path) -> Ring:
         Stage(title, *_middle_and_p90([span[place] for span in spans]))
         for place, (_, title) in enumerate(STAGES)
     ]
-    said = pairwise(stamps["worker-says"])
-    step = statistics.median((after - at) / 1e6 for (at, of), (after, also) in said if of == also)
+    step = next(stage.median for stage in stages if stage.name == STEP)
     return Ring(len(spans), step, *_middle_and_p90(wholes), stages)
 
 

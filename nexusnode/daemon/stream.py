@@ -1,7 +1,7 @@
 """One stream to one host: link, protocol end and writer, and the pace at which guesses are sent.
 
 Guesses of several decodes share a frame: a host takes 200 frames a second from a node
-(docs/protocol.md, 6.4).
+(docs/protocol.md, 6.4). The first ones behind a commit wait for no others, as the host has none.
 """
 
 from collections.abc import Callable
@@ -61,6 +61,8 @@ class HostStream:
             )
         except NexusError as error:
             self.stop(error)
+        if 0 in growth.parents:  # directly behind the committed text
+            self._outbox.wake()
         self._grown.set()
 
     def decline(self, sid: int, reason: CloseReason) -> None:

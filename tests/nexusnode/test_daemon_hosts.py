@@ -367,11 +367,40 @@ async def test_guesses_of_several_decodes_share_a_frame(
             stream.grow(sid, Growth(1, 3, 1, (0,), (9,), b"\xff"))
             await trio.sleep(0.001)
             for number in range(count):
-                stream.grow(sid, Growth(1, 3, 2 + number, (0,), (10 + number,), b"\xff"))
+                stream.grow(sid, Growth(1, 3, 2 + number, (1,), (10 + number,), b"\xff"))
             await trio.sleep(0.02)
 
             blocks = [event.block for event in host.events if hasattr(event, "block")]
             assert [len(block.tokens) for block in blocks] == [1, count]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("parent", "blocks"), [(0, 2), (1, 1)])
+async def test_only_the_first_guesses_behind_a_commit_go_at_once(
+    parent: int,
+    blocks: int,
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            sid = host.open([1, 2, 3], rows=0)
+            await wait_until(lambda: node.drafting.session_count == 1)
+            stream = next(iter(node.hosts._streams.values()))
+            stream.grow(sid, Growth(1, 3, 1, (0,), (9,), b"\xff"))
+            await trio.sleep(0.002)
+
+            stream.grow(sid, Growth(1, 3, 2, (parent,), (10,), b"\xff"))
+            await trio.sleep(0.002)
+
+            assert len([event for event in host.events if hasattr(event, "block")]) == blocks
         nursery.cancel_scope.cancel()
 
 

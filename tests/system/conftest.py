@@ -16,7 +16,13 @@ def open_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFleet]:
     opened: list[Fleet] = []
 
     def open_one(nodes: int, dtype: str) -> Fleet:
-        fleet = Fleet(tmp_path_factory.mktemp("fleet"), nodes, dtype=dtype)
+        # Drafts must flow on a busy machine too; in fp32 from nodes alone, in bf16 beside the host's.
+        environment = {
+            "NEXUS_DRAFTING_ALWAYS": "true",
+            "NEXUS_DRAFTING_NGRAM": "true" if dtype == "bf16" else "false",
+        }
+        folder = tmp_path_factory.mktemp("fleet")
+        fleet = Fleet(folder, nodes, dtype=dtype, environment=environment)
         fleet.__enter__()
         opened.append(fleet)
         fleet.start()
