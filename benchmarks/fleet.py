@@ -25,8 +25,8 @@ from p2p.errors import ChildError, Unavailable
 
 POLL_SECONDS = 0.1
 END_SECONDS = 5.0
-# Host and nodes share this machine's cores here: at the lowest priority, which is right where somebody
-# else uses the machine, drafts would come too late. Measured with the demo: speed-up 1.2 at 19, 1.4 at 0.
+# Host and nodes share this machine's cores: at the lowest priority, which is right where somebody
+# else uses the machine, drafts would come too late. Measured: speed-up 1.2 at 19, 1.4 at 0.
 DRAFT_NICE = "0"
 KV_TOKENS = 16_384  # 0.7 GB of fp32 keys and values for the bundled target
 BIN = Path(sys.executable).parent

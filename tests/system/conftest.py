@@ -16,7 +16,7 @@ def open_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFleet]:
     opened: list[Fleet] = []
 
     def open_one(nodes: int, dtype: str) -> Fleet:
-        # Drafts must flow on a busy machine too; in fp32 from nodes alone, in bf16 beside the host's.
+        # Drafts must flow on a busy machine too: from nodes alone, and in bf16 beside the host's.
         environment = {
             "NEXUS_DRAFTING_ALWAYS": "true",
             "NEXUS_DRAFTING_NGRAM": "true" if dtype == "bf16" else "false",
