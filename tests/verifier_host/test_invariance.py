@@ -13,7 +13,7 @@ from torch import Tensor
 
 from p2p.errors import ResourceError
 from verifier_host.engine.body import Linear
-from verifier_host.engine.body_cpu import CpuBody, Linears
+from verifier_host.engine.body_cpu import FALLBACK, FORMS, CpuBody, Linears, is_one_class
 from verifier_host.engine.kernels import open_kernels
 from verifier_host.engine.selftest import is_invariant
 from verifier_host.engine.spec import ModelSpec
@@ -138,6 +138,25 @@ def test_linears_in_blocks_are_invariant_too(make_hand: Hands) -> None:
 
     assert all(rows_that_differ(alone, hand.feed(tokens, [n])) == 0 for n in (2, 5, 16, 150))
     assert is_invariant(hand.model, 64)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_every_form_of_a_linear_gives_the_product(form: str, has_bias: bool) -> None:
+    seeded = torch.Generator().manual_seed(3)
+    weight, x = (torch.randn(n, 96, generator=seeded) for n in (130, 19))
+    bias = torch.randn(130, generator=seeded) if has_bias else None
+
+    found = FORMS[form](weight, bias)(x)
+
+    assert torch.allclose(found, F.linear(x, weight, bias), atol=1e-4)
+
+
+def test_blocks_are_one_class_and_stock_kernels_are_not() -> None:
+    weight = torch.randn(3072, 576, generator=torch.Generator().manual_seed(3))
+
+    assert is_one_class(FORMS[FALLBACK](weight, None), weight)
+    assert not is_one_class(lambda x: F.linear(x, weight), weight)
 
 
 class StockLinears(CpuBody):

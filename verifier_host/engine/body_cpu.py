@@ -2,7 +2,9 @@
 
 The rules that make a row's bits a function of its own prefix:
 
-R1  Linears take packed weights and at least 2 rows: one row may take another kernel.
+R1  Linears take packed weights and at least 2 rows: one row may take another kernel. How many rows
+    of more make a difference depends on library, processor and shape: each shape gets the fastest
+    of a few forms that a trial shows to make none.
 R2  Where a key lies does not matter: every key is read by position (`kernels.c`).
 R3  How many rows a step has does not matter: blocks of rows share loads, never sums (`kernels.c`).
 R4  What is committed and what is a guess does not matter: softmax has one maximum and one sum over
@@ -39,12 +41,13 @@ from verifier_host.scheduling.rows import Int32, Rows
 LEAST_LINEAR_ROWS = 2  # one row may take a matrix-vector kernel, another class of bits (R1)
 PACKED_FOR = 16  # rows oneDNN is told to expect; a layout for 1 row had two classes of bits
 BLOCK = 16
+ROW_COUNTS = (2, 3, 5, 8, 12, 15, 16, 17, 31, 32, 33, 64)  # of the trials
 
 
 class Linears(Enum):
     """How linears are computed, the fastest first. The self-test decides."""
 
-    PACKED = "onednn-packed"
+    PACKED = "onednn"  # each shape in the first of `FORMS` that is invariant
     BLOCKS = "blocks-of-16"  # invariant by construction: every product has 16 rows
 
 
@@ -130,22 +133,33 @@ class CpuBody:
         # Without the instructions for it (AVX2) oneDNN packs no bf16: products are then in float32.
         self._wide = dtype != torch.float32 and not can_pack(dtype)
         self._buffers = Buffers()
+        self._forms: dict[tuple[int, int], str] = {}
         self._moved = np.empty(4096, np.int32)
         self.weight_bytes = 0
         self._memory: KvMemory | None = None
 
     @property
     def linears(self) -> str:
-        return f"{self._linears.value}{'-fp32' if self._wide else ''}+{self._kernels.name}"
+        forms = "/".join(sorted(set(self._forms.values())))
+        parts = [self._linears.value, forms, "fp32" if self._wide else "", self._kernels.name]
+        return "+".join(part for part in parts if part)
 
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
         kind = torch.float32 if self._wide else self._dtype
         weight = weight.to(self._dtype).to(kind).contiguous()
         bias = None if bias is None else bias.to(self._dtype).to(kind)
         self.weight_bytes += weight.nbytes
-        make = packed if self._linears is Linears.PACKED else blocks
-        linear = make(weight, bias)
+        linear = self._form(weight, bias)
         return linear if kind == torch.float32 else _converting(linear, kind)
+
+    def _form(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        if self._linears is Linears.BLOCKS:
+            return blocks(F.linear, weight, bias)
+        shape = (weight.shape[0], weight.shape[1])
+        if shape not in self._forms:
+            found = (n for n, make in FORMS.items() if is_one_class(make(weight, bias), weight))
+            self._forms[shape] = next(found, FALLBACK)
+        return FORMS[self._forms[shape]](weight, bias)
 
     def reserve(self, slots: int) -> None:
         self._memory = KvMemory(self._spec, slots, self._dtype, self._kernels)
@@ -197,16 +211,43 @@ def packed(weight: Tensor, bias: Tensor | None) -> Linear:
     return lambda x: run(x, own, bias, "none", [], "")
 
 
-def blocks(weight: Tensor, bias: Tensor | None) -> Linear:
+def halves(weight: Tensor, bias: Tensor | None) -> Linear:
+    """A packed linear in two parts of its outputs: narrower products may have one class of bits."""
+    middle = len(weight) // 2
+    biases = (None, None) if bias is None else (bias[:middle], bias[middle:])
+    one = packed(weight[:middle].contiguous(), biases[0])
+    other = packed(weight[middle:].contiguous(), biases[1])
+    return lambda x: torch.cat([one(x), other(x)], 1)
+
+
+def packed_blocks(weight: Tensor, bias: Tensor | None) -> Linear:
+    """A packed linear in blocks of BLOCK rows."""
+    linear = packed(weight, bias)
+    return blocks(lambda x, weight, bias: linear(x), weight, bias)
+
+
+def blocks(product: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Linear:
     """A linear in blocks of BLOCK rows, so that no product's row count depends on the step."""
 
     def linear(x: Tensor) -> Tensor:
         rows = len(x)
         filled = F.pad(x, (0, 0, 0, -rows % BLOCK))
-        parts = [F.linear(block, weight, bias) for block in torch.split(filled, BLOCK)]
+        parts = [product(block, weight, bias) for block in torch.split(filled, BLOCK)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[:rows]
 
     return linear
+
+
+def is_one_class(linear: Linear, weight: Tensor) -> bool:
+    """Say whether a row's bits do not depend on how many others there are, in a few trials."""
+    seeded = torch.Generator().manual_seed(0)
+    x = torch.randn(max(ROW_COUNTS), weight.shape[1], generator=seeded).to(weight.dtype)
+    whole = linear(x)
+    return all(torch.equal(linear(x[-count:].contiguous()), whole[-count:]) for count in ROW_COUNTS)
+
+
+FORMS = {"packed": packed, "halves": halves, "blocks": packed_blocks}
+FALLBACK = "blocks"
 
 
 def _converting(linear: Linear, dtype: torch.dtype) -> Linear:
