@@ -1,9 +1,19 @@
-"""Step times of the engine by rows, beside its linears alone: `python -m benchmarks.engine`.
+"""The engine's step by rows: how far from its linears alone, and where the rest of the time goes.
 
-Each figure is the least of several rounds that take turns, as other work on the machine only adds.
+    python -m benchmarks.engine [--quick] [--json PATH] [--dtype fp32|bf16] [--threads 0]
+
+  step / linears   a whole step over a pass of the same rows through the packed linears alone
+                   (≤ 1.25 at 1, 8 and 16 rows in fp32; bf16 is reported).
+  step / 1 row     what a row more costs (reported).
+
+The profile runs the step's parts by themselves, in the order of the step: laying it out, norms and
+SwiGLU, attention, the choice of tokens; `rest` is what the step takes beyond all of them. Planning
+and pipe are of the scheduler's side of the loop, with one session whose rows are a chain. Each
+figure is the least of several rounds that take turns: other work on the machine only adds.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,62 +21,102 @@ from functools import partial
 import numpy as np
 import torch
 
+from benchmarks.report import Bar, Row, at_most, finish, parser, ratio, reported
+from p2p.errors import NexusError, answer
 from verifier_host.engine.target import Target, open_target
-from verifier_host.messages import Load, Sampling
-from verifier_host.scheduling.rows import TILE, Int32, Rows, SessionRows
+from verifier_host.messages import FROM_ENGINE, Guesses, Load, Sampling, Start
+from verifier_host.scheduling.rows import TILE, Chosen, Int32, Rows, SessionRows
+from verifier_host.scheduling.scheduler import Scheduler, Step
 from verifier_host.targets import find_target
 
 ROWS = (1, 4, 8, 16, 64)
+BARRED = (1, 8, 16)
+BAR = 1.25
 CHUNK = 64
+ROUNDS, QUICK_ROUNDS = 12, 6
+
+Part = Callable[[], object]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
-    parser.add_argument("--model", default="bundled", help="a GGUF file, a folder, or bundled")
-    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
-    parser.add_argument("--threads", type=int, default=0, help="0 = all cores")
-    parser.add_argument("--context", type=int, default=256, help="committed tokens")
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--rounds", type=int, default=8)
-    asked = parser.parse_args()
-    load = Load(
-        path=str(find_target(asked.model).path),
+def main() -> int:
+    made = parser("engine", __doc__)
+    made.add_argument("--model", default="bundled", help="a GGUF file, a folder, or bundled")
+    made.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
+    made.add_argument("--threads", type=int, default=0, help="0 = all cores")
+    made.add_argument("--context", type=int, default=256, help="committed tokens")
+    made.add_argument("--temperature", type=float, default=0.0)
+    flags = made.parse_args()
+    try:
+        return run(flags)
+    except NexusError as error:
+        print(f"{error}", file=sys.stderr)
+        return answer(error).exit
+
+
+def run(flags: argparse.Namespace) -> int:
+    target = open_target(load_of(flags), lambda done, what: None)
+    print(f"{target.linears}, exact {target.exact}, {torch.get_num_threads()} threads\n")
+    tokens = np.random.default_rng(0).integers(3, 1000, flags.context + CHUNK).astype(np.int32)
+    sampling = Sampling(temperature=flags.temperature)
+    for start in range(0, flags.context, CHUNK):
+        stop = min(flags.context, start + CHUNK)
+        target.forward(chain(tokens, start, stop, sampling))
+    steps = {n: chain(tokens, flags.context, flags.context + n, sampling) for n in ROWS}
+    parts = {n: parts_of(target, rows) for n, rows in steps.items()}
+    least: dict[tuple[int, str], float] = {}
+    for _ in range(QUICK_ROUNDS if flags.quick else ROUNDS):
+        for n in ROWS:
+            for name, part in parts[n].items():
+                took = seconds(part)
+                least[n, name] = min(took, least.get((n, name), took))
+    rows = [row_of(n, least) for n in ROWS]
+    return finish(flags, bars_of(least, flags.dtype), rows, threads=torch.get_num_threads())
+
+
+def load_of(flags: argparse.Namespace) -> Load:
+    return Load(
+        path=str(find_target(flags.model).path),
         name="benchmark",
-        dtype=asked.dtype,
-        threads=asked.threads,
-        kv_tokens=2 * asked.context + 1024,
+        dtype=flags.dtype,
+        threads=flags.threads,
+        kv_tokens=2 * flags.context + 1024,
         max_context=0,
         max_rows=CHUNK,
         debug=False,
     )
-    began = time.perf_counter()
-    target = open_target(load, lambda done, what: None)
-    print(f"{target.linears}, exact {target.exact}, load {time.perf_counter() - began:.1f} s")
-    tokens = np.random.default_rng(0).integers(3, 1000, asked.context + CHUNK).astype(np.int32)
-    sampling = Sampling(temperature=asked.temperature)
-    for start in range(0, asked.context, CHUNK):
-        target.forward(chain(tokens, start, min(asked.context, start + CHUNK), sampling))
-    steps = {n: chain(tokens, asked.context, asked.context + n, sampling) for n in ROWS}
-    linears = {n: linears_alone(target, n) for n in ROWS}
-    whole: dict[int, list[float]] = {n: [] for n in ROWS}
-    alone: dict[int, list[float]] = {n: [] for n in ROWS}
-    for _ in range(asked.rounds):
-        for n in ROWS:
-            whole[n].append(seconds(partial(target.forward, steps[n])))
-            alone[n].append(seconds(linears[n]))
-    print("rows   step ms   linears ms   step / linears   step / 1 row")
+
+
+def row_of(n: int, least: dict[tuple[int, str], float]) -> Row:
+    """One line of the profile, in milliseconds."""
+    own = {name: 1e3 * took for (rows, name), took in least.items() if rows == n}
+    inside = ("linears", "layout", "norms, SwiGLU", "attention", "choice")
+    return {
+        "rows": n,
+        "step ms": own["step"],
+        **{name: own[name] for name in inside},
+        "rest": own["step"] - sum(own[name] for name in inside),
+        "planning": own["planning"],
+        "pipe": own["pipe"],
+        "step / linears": own["step"] / own["linears"],
+        "step / 1 row": own["step"] / (1e3 * least[1, "step"]),
+    }
+
+
+def bars_of(least: dict[tuple[int, str], float], dtype: str) -> list[Bar]:
+    bars = []
     for n in ROWS:
-        step, rest = min(whole[n]), min(alone[n])
-        print(
-            f"{n:4} {step * 1e3:9.1f} {rest * 1e3:12.1f} {step / rest:16.2f}"
-            f" {step / min(whole[1]):14.2f}"
-        )
+        value = ratio(least[n, "step"], least[n, "linears"])
+        name = f"step / linears, {n} rows, {dtype}"
+        is_barred = n in BARRED and dtype == "fp32"
+        bars.append(at_most(name, value, BAR) if is_barred else reported(name, value, "×"))
+    return bars
 
 
-def seconds(run: Callable[[], object]) -> float:
+def seconds(part: Part) -> float:
+    """Return what a part took, by its own clock if it says so."""
     began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
+    said = part()
+    return said if isinstance(said, float) else time.perf_counter() - began
 
 
 def chain(tokens: Int32, start: int, stop: int, sampling: Sampling) -> Rows:
@@ -79,26 +129,88 @@ def chain(tokens: Int32, start: int, stop: int, sampling: Sampling) -> Rows:
     return Rows(tokens[start:stop], position, TILE + position, parent, wants, (session,))
 
 
-def linears_alone(target: Target, rows: int) -> Callable[[], object]:
-    """All linears of a step, without anything between them."""
-    spec = target.spec
-    count = max(2, rows)
-    hidden, heads, inner = (
-        torch.randn(count, size)
-        for size in (spec.hidden, spec.heads * spec.head_size, spec.intermediate)
-    )
+def parts_of(target: Target, rows: Rows) -> dict[str, Part]:
+    """The step, and its parts each by itself and whole: all layers of it."""
+    spec, layers, count = target.spec, target.model.layers, len(rows.token)
+    padded = max(2, count)
+    hidden, heads, inner, both = (
+        torch.randn(padded, size)
+        for size in (
+            spec.hidden, spec.heads * spec.head_size, spec.intermediate, 2 * spec.intermediate,
+        )
+    )  # fmt: skip
+    qkv = torch.randn(padded, (spec.heads + 2 * spec.kv_heads) * spec.head_size)
+    logits = torch.randn(count, spec.vocabulary)
+    step = target.body.begin(rows)
 
     @torch.inference_mode()
-    def run() -> None:
-        for layer in target.model.layers:
+    def linears() -> None:
+        for layer in layers:
             layer.qkv(hidden)
             layer.out(heads)
             layer.gate_up(hidden)
             layer.down(inner)
         target.model.head(hidden)
 
-    return run
+    def row_wise() -> None:
+        for layer in layers:
+            step.norm(hidden, None, layer.before_attention)
+            step.norm(hidden, None, layer.before_mlp)
+            step.swiglu(both)
+
+    def attention() -> None:
+        for index, layer in enumerate(layers):
+            step.attend(index, qkv, layer.norms)
+
+    return {
+        "step": partial(target.forward, rows),
+        "linears": linears,
+        "layout": partial(target.body.begin, rows),
+        "norms, SwiGLU": row_wise,
+        "attention": attention,
+        "choice": partial(target.chooser.rows, rows, logits),
+        **loop_parts(target, count),
+    }
+
+
+def loop_parts(target: Target, count: int) -> dict[str, Part]:
+    """The loop's own work for a step of `count` rows of one session, all of them accepted.
+
+    `planning` returns its seconds: getting the scheduler there is not part of it.
+    """
+    prompt, token = (5,) * 64, 5
+    parents = tuple(range(count - 1))
+    block = Guesses(
+        1, 1, len(prompt) + 1, 1, parents, (token,) * len(parents), b"\xff" * len(parents)
+    )
+    said: list[object] = []
+
+    def planning() -> float:
+        scheduler = Scheduler(
+            64 * TILE, 4096, CHUNK, target.spec.vocabulary, (), drafts_always=True
+        )
+        scheduler.start(Start(1, prompt, (), bytes(8), Sampling(), 1000, b""))
+        now = spent = 0.0
+        for turn in range(2):  # the prompt's step, and the one that is measured
+            if turn and parents:
+                scheduler.guesses(block, now)
+            began = time.perf_counter()
+            step = scheduler.plan(now)
+            assert isinstance(step, Step)
+            rows = len(step.rows.token)
+            chosen = Chosen(np.full(rows, token, np.int32), (None,) * rows)
+            now += 0.05
+            said[:] = scheduler.apply(chosen, 0.05, now).said
+            spent = time.perf_counter() - began
+        return spent
+
+    def pipe() -> None:
+        for message in said:
+            FROM_ENGINE.unpack(FROM_ENGINE.pack(message))
+
+    planning()
+    return {"planning": planning, "pipe": pipe}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
