@@ -4,6 +4,7 @@ One file, compiled once per instruction set; the engine picks at load. `python
 packaging/build_kernels.py` does it by hand, for work on the file itself.
 """
 
+import hashlib
 import os
 import platform
 import shlex
@@ -35,10 +36,12 @@ def build(source: Path = SOURCE, library: Path = LIBRARY) -> Path:
     """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     sets = SETS if platform.machine() in X86 else {"base": ()}
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory() as folder:
         objects = [str(Path(folder, f"{name}.o")) for name in sets]
         for (name, extra), made in zip(sets.items(), objects, strict=True):
-            _run(*compiler, *FLAGS, *extra, f"-DISA={name}", "-c", str(source), "-o", made)
+            names = (f"-DISA={name}", f'-DDIGEST="{digest}"')
+            _run(*compiler, *FLAGS, *extra, *names, "-c", str(source), "-o", made)
         fresh = Path(folder, "library")
         _run(*compiler, "-shared", *objects, "-o", str(fresh), "-lm", "-pthread")
         # Renamed into place: a running engine keeps the file it has mapped.
@@ -55,6 +58,10 @@ def _run(*command: str) -> None:
         raise RuntimeError(
             f"no C compiler: {command[0]} was not found; install one (Debian: apt install"
             " build-essential) or name yours in CC"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"{shlex.join(command)} took longer than {error.timeout:.0f} s"
         ) from error
     if done.returncode != 0:
         raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr[-4000:]}")

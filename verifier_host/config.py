@@ -88,7 +88,7 @@ TABLE = (
         "network.announce",
         list,
         (),
-        "Multiaddrs to tell others: needed where listen has 0.0.0.0, or behind a NAT.",
+        "Multiaddrs to tell others instead of this machine's own: needed behind a NAT.",
         high=8,
     ),
     Setting("network.bootstrap", list, (), "Multiaddrs of peers to start from.", high=32),

@@ -51,8 +51,7 @@ def estimate(need: Need, free_bytes: int, kv_tokens: int = 0) -> Estimate:
     size = DTYPE_BYTES[need.dtype]
     weights = need.parameters * size
     work = RUNTIME_BYTES + need.max_rows * need.vocabulary * LOGIT_BYTES * WORK_COPIES
-    # V has one column more, of ones, for the softmax denominator (`engine/body_cpu.py`, R4).
-    per_token = need.layers * need.kv_heads * (2 * need.head_size + 1) * size
+    per_token = need.layers * need.kv_heads * 2 * need.head_size * size
     room = int(free_bytes * (1 - RESERVE)) - weights - work
     most = max(0, room // per_token)
     wanted = kv_tokens or MIN_KV_TOKENS

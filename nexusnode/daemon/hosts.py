@@ -190,6 +190,7 @@ class Hosts:
         while True:
             while not self._open.is_set():
                 await self._open.wait()
+            host.news = trio.Event()  # here, so that news that come while it is dialled count too
             ended = await self._serve(host)
             self._log.event("host.ended", peer=host.peer.short, reason=str(ended.error)[:200])
             await self._wait(host, ended)
@@ -266,7 +267,6 @@ class Hosts:
         if ended.refusal is not None and ended.refusal.code == answer(Incompatible()).wire:
             seconds = INCOMPATIBLE_SECONDS
         is_refused = ended.refusal is not None or isinstance(ended.error, PeerError)
-        host.news = trio.Event()
         self._become(host, HostState.REFUSED if is_refused else HostState.WAITING)
         with trio.move_on_after(seconds):
             await trio.sleep(ended.retry_seconds)

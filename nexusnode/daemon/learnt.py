@@ -90,7 +90,7 @@ class Learnt:
                 target, table = next(iter(self._unwritten.items()))
                 try:
                     await trio.to_thread.run_sync(self._write, target, table)
-                except NexusError as error:
+                except (NexusError, OSError) as error:
                     self._log.warning("learnt.unwritten", reason=str(error))
                 if self._unwritten.get(target) is table:
                     del self._unwritten[target]
@@ -104,7 +104,7 @@ class Learnt:
     def _files(self) -> Iterator[tuple[str, str, Path]]:
         """Return draft, target and path of each file, the oldest first."""
         found: list[tuple[int, str, str, Path]] = []
-        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+        with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
                 name = _NAME.fullmatch(entry.name)
                 if name is not None and entry.is_file(follow_symlinks=False):

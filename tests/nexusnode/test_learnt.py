@@ -46,6 +46,15 @@ def test_nothing_is_known_where_there_is_no_folder(tmp_path: Path) -> None:
     assert again(tmp_path).table(TARGET) == ()
 
 
+async def test_a_file_where_the_folder_should_be_costs_only_the_tables(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).write_text("in the way")
+
+    learnt = await keep(tmp_path, {TARGET: TABLE})
+
+    assert learnt.table(TARGET) == TABLE
+    assert again(tmp_path).table(TARGET) == ()
+
+
 async def test_a_table_is_read_again_for_its_own_pair_only(tmp_path: Path) -> None:
     await keep(tmp_path, {TARGET: TABLE})
 

@@ -21,7 +21,7 @@ def test_what_is_left_beside_the_weights_is_kv() -> None:
     found = estimate(SMALL, 4 * GB)
 
     assert found.weight_bytes == 4 * 134_515_008
-    assert found.kv_bytes_per_token == 30 * 3 * 129 * 4
+    assert found.kv_bytes_per_token == 30 * 3 * 128 * 4
     assert found.total_bytes <= 3.6 * GB
     assert found.total_bytes + found.kv_bytes_per_token > 3.6 * GB
 

@@ -201,7 +201,7 @@ def broken(request: pytest.FixtureRequest, tmp_path: Path, build_kernels: Build)
     assert source.count(found) == 1
     changed, library = tmp_path / "kernels.c", tmp_path / "kernels.so"
     changed.write_text(source.replace(found, mutant))
-    kernels = open_kernels(build_kernels.build(changed, library))
+    kernels = open_kernels(build_kernels.build(changed, library), changed)
     return lambda spec, dtype: CpuBody(spec, dtype, kernels=kernels)
 
 
@@ -232,6 +232,31 @@ def test_the_self_test_catches_a_broken_rule(make_hand: Hands, broken: Body) -> 
 def test_a_library_that_was_not_built_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="install the package again"):
         open_kernels(tmp_path / "none.so")
+
+
+def test_a_library_of_another_source_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "kernels.c"
+    other.write_text("/* not what was built */")
+
+    with pytest.raises(ResourceError, match=r"was built from another kernels\.c"):
+        open_kernels(source=other)
+
+
+@pytest.mark.slow
+def test_threads_that_share_attention_change_no_bit(
+    make_hand: Hands, tiny_spec: ModelSpec, tmp_path: Path, build_kernels: Build
+) -> None:
+    # A library of its own: helpers are started once a process and stay.
+    kernels = open_kernels(build_kernels.build(library=tmp_path / "kernels.so"))
+    spec = replace(tiny_spec, heads=8, kv_heads=4)
+    tokens = tokens_for(spec, 200)
+    alone = make_hand(spec).feed(tokens, [64, 5])
+    for threads in (2, 5):
+        hand = make_hand(spec, body=lambda s, d: CpuBody(s, d, kernels=kernels))
+        kernels.threads(threads, 0.0)
+
+        for way in ([64, 5], [1, 33], [200]):
+            assert torch.equal(hand.feed(tokens, way), alone), (threads, way)
 
 
 @pytest.mark.slow

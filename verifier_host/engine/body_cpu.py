@@ -13,6 +13,7 @@ R5  All else is row-wise with reductions of one row's size.
 R6  One thread count, type and kernel library for a worker's life, hashed in its fingerprint.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -26,6 +27,7 @@ from torch import Tensor
 from p2p.errors import ModelError
 from verifier_host.engine.body import Linear
 from verifier_host.engine.kernels import (
+    LEAST_SHARED,
     MAX_GROUP,
     MAX_HEAD_SIZE,
     Kernels,
@@ -126,7 +128,7 @@ class CpuBody:
         self._dtype = dtype
         self._linears = linears
         self._kernels = kernels or open_kernels()
-        self._kernels.threads(torch.get_num_threads())
+        self._kernels.threads(torch.get_num_threads(), LEAST_SHARED)
         self._least_linear_rows = least_linear_rows
         self._layout = layout(spec, dtype)
         self._frequencies = torch.tensor(spec.frequencies, dtype=torch.float32)
@@ -144,6 +146,12 @@ class CpuBody:
         parts = [self._linears.value, forms, "fp32" if self._wide else "", self._kernels.name]
         return "+".join(part for part in parts if part)
 
+    @property
+    def digest(self) -> str:
+        """Of everything here that may change a bit: the kernels, and each shape's form."""
+        parts = [self.linears, self._kernels.digest, sorted(self._forms.items())]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
         kind = torch.float32 if self._wide else self._dtype
         weight = weight.to(self._dtype).to(kind).contiguous()
@@ -157,8 +165,11 @@ class CpuBody:
             return blocks(F.linear, weight, bias)
         shape = (weight.shape[0], weight.shape[1])
         if shape not in self._forms:
-            found = (n for n, make in FORMS.items() if is_one_class(make(weight, bias), weight))
-            self._forms[shape] = next(found, FALLBACK)
+            for form, make in FORMS.items():
+                linear = make(weight, bias)
+                if form == FALLBACK or is_one_class(linear, weight):
+                    self._forms[shape] = form
+                    return linear
         return FORMS[self._forms[shape]](weight, bias)
 
     def reserve(self, slots: int) -> None:

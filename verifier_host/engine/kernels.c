@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,7 +106,8 @@ typedef struct {
   const float *cosine, *sine; /* [rows, size / 2] */
 } Step;
 
-#define BLOCK 32 /* rows of a session that go through its tiles together */
+#define BLOCK 32 /* rows of a session that go through its tiles together; scores take
+                  * BLOCK * group * positions * 4 bytes a thread: 30 MB at group 7 and 32k */
 
 /* exp, 2 ulp: the argument is split in n·ln 2 + r, |r| <= ln 2 / 2; polynomial as in Cephes' expf.
  * Adding 1.5·2^23 rounds to the nearest integer and leaves it in the low bits. */
@@ -151,11 +153,17 @@ INLINE uint16_t narrow(float x) {
 static _Thread_local float *scratch;
 static _Thread_local size_t scratch_size;
 
+/* Numbers of this thread's own. Without memory for a few MB the process could not go on: it ends, and
+ * its parent starts another, as after a kill. */
 static float *room(size_t count) {
   if (count > scratch_size) {
     free(scratch);
     scratch = malloc(count * sizeof *scratch);
-    scratch_size = scratch ? count : 0;
+    if (!scratch) {
+      fputs("engine: no memory for attention's scores\n", stderr);
+      abort();
+    }
+    scratch_size = count;
   }
   return scratch;
 }
@@ -423,18 +431,18 @@ static void work(Job *job) {
 }
 
 #define MOST_HELPERS 63
-#define LEAST_SHARED 4000000.0 /* multiply-adds; fewer take less time than waking a helper */
+static double least_shared;
 
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t begun, ended;
-  int helpers, turn, busy;
+  int helpers, busy;
+  uintptr_t turn;
   Job *job;
 } pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, 0};
 
-static void *help(void *unused) {
-  (void)unused;
-  int seen = 0;
+static void *help(void *turn) {
+  uintptr_t seen = (uintptr_t)turn; /* of its creation: what was before is not its work */
   pthread_mutex_lock(&pool.lock);
   for (;;) {
     while (pool.turn == seen) pthread_cond_wait(&pool.begun, &pool.lock);
@@ -448,19 +456,21 @@ static void *help(void *unused) {
   return 0;
 }
 
-/* Have `threads` threads in all; more than there are are started, none is ever ended. */
-void NAME(threads)(int threads) {
+/* Have `threads` threads in all; those that lack are started, none is ever ended. A step of fewer
+ * than `least` multiply-adds is not shared: waking a helper would take longer. */
+void NAME(threads)(int threads, double least) {
+  least_shared = least;
   pthread_mutex_lock(&pool.lock);
   while (pool.helpers < threads - 1 && pool.helpers < MOST_HELPERS) {
     pthread_t thread;
-    if (pthread_create(&thread, 0, help, 0)) break;
+    if (pthread_create(&thread, 0, help, (void *)pool.turn)) break;
     pthread_detach(thread);
     pool.helpers++;
   }
   pthread_mutex_unlock(&pool.lock);
 }
 
-/* Write the keys of a step's rows, then attend.
+/* Write the keys of a step's rows, then attend. One call at a time: the pool holds one job.
  * qkv: [rows, (heads + 2 kv_heads) * size], rotated in place; norms: [heads + kv_heads, size] or 0;
  * out: [rows, heads * size]. */
 void NAME(attend)(const Layout *l, const Step *step, void *memory, float *qkv, const float *norms,
@@ -472,7 +482,7 @@ void NAME(attend)(const Layout *l, const Step *step, void *memory, float *qkv, c
     keys += step->position[r] + 1;
   }
   Job job = {l, step, memory, qkv, out, 0};
-  const int is_shared = pool.helpers > 0 && 2.0 * keys * l->heads * l->size > LEAST_SHARED;
+  const int is_shared = pool.helpers > 0 && 2.0 * keys * l->heads * l->size > least_shared;
   if (is_shared) {
     pthread_mutex_lock(&pool.lock);
     pool.job = &job;
@@ -485,6 +495,7 @@ void NAME(attend)(const Layout *l, const Step *step, void *memory, float *qkv, c
   if (is_shared) {
     pthread_mutex_lock(&pool.lock);
     while (pool.busy) pthread_cond_wait(&pool.ended, &pool.lock);
+    pool.job = 0;
     pthread_mutex_unlock(&pool.lock);
   }
 }
@@ -590,3 +601,6 @@ int NAME(contend)(int n, const float *z, const uint32_t *key, float least, int32
   }
   return count;
 }
+
+/* The digest of this file that was compiled: the engine refuses a library of another. */
+const char *NAME(digest)(void) { return DIGEST; }

@@ -6,8 +6,9 @@ int32; shapes are the caller's to check.
 """
 
 import ctypes
+import hashlib
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_float, c_int32, c_long, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_long, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from p2p.errors import ResourceError
 from verifier_host.engine.spec import ModelSpec
 from verifier_host.scheduling.rows import TILE, Int32, Rows
 
+SOURCE = Path(__file__).with_name("kernels.c")
 LIBRARY = Path(__file__).with_name("_kernels.so")
+LEAST_SHARED = 4e6  # multiply-adds of a layer's attention; fewer take less than waking a helper
 MAX_HEAD_SIZE = 512  # fixed arrays in kernels.c
 MAX_GROUP = 64
+_ADVICE = "install the package again where a C compiler is (in a clone: pip install --no-deps -e .)"
 _SETS = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name of the processor -> suffix
 
 
@@ -50,9 +54,10 @@ class _Step(Structure):
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions of one library for one instruction set."""
+    """The functions of one library for one instruction set; `digest` is of its source."""
 
     name: str
+    digest: str
     norm: Any
     swiglu: Any
     attend: Any
@@ -62,18 +67,17 @@ class Kernels:
     threads: Any
 
 
-def open_kernels(library: Path = LIBRARY) -> Kernels:
+def open_kernels(library: Path = LIBRARY, source: Path = SOURCE) -> Kernels:
     """Load the library for this processor.
 
     Raises:
-        ResourceError: it was not built; says how to.
+        ResourceError: it was not built, or from another source; says how to.
     """
     try:
         found = ctypes.CDLL(str(library))
     except OSError as error:
         raise ResourceError(
-            f"the engine's compiled operations cannot be loaded: {error}; install the package again"
-            " where a C compiler is (pip install --force-reinstall --no-deps nexusnode)"
+            f"the engine's compiled operations cannot be loaded: {error}; {_ADVICE}"
         ) from error
     kind = _SETS.get(torch.backends.cpu.get_cpu_capability(), "base")
     if not hasattr(found, f"nexus_norm_{kind}"):
@@ -83,7 +87,8 @@ def open_kernels(library: Path = LIBRARY) -> Kernels:
         "norm": ([number, number, pointer, pointer, pointer, c_float, pointer], None),
         "swiglu": ([number, number, pointer, pointer], None),
         "attend": ([POINTER(_Layout), POINTER(_Step), pointer, pointer, pointer, pointer], None),
-        "threads": ([number], None),
+        "threads": ([number, c_double], None),
+        "digest": ([], c_char_p),
         "plan": ([POINTER(_Step), pointer, pointer, pointer, c_long], c_long),
         "contend": ([number, pointer, pointer, c_float, pointer], number),
         "settle": ([POINTER(_Layout), pointer, number, pointer, pointer, pointer], None),
@@ -93,7 +98,10 @@ def open_kernels(library: Path = LIBRARY) -> Kernels:
         function = getattr(found, f"nexus_{name}_{kind}")
         function.argtypes, function.restype = types, result
         functions[name] = function
-    return Kernels(kind, **functions)
+    digest = functions.pop("digest")().decode()
+    if digest != hashlib.sha256(source.read_bytes()).hexdigest():
+        raise ResourceError(f"{library.name} was built from another {source.name}; {_ADVICE}")
+    return Kernels(kind, digest, **functions)
 
 
 def layout(spec: ModelSpec, dtype: torch.dtype) -> Any:

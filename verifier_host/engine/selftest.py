@@ -17,7 +17,7 @@ from verifier_host.messages import Sampling
 from verifier_host.scheduling.rows import TILE, Int32, Rows, SessionRows
 
 TRIAL_ROWS = (1, 2, 4, 8, 16, 32, 64)
-ROW_COUNTS = (2, 3, 5, 8, 16, 17, 64)
+ROW_COUNTS = (2, 3, 5, 8, 16, 17, 64, 65, 96, 128, 192, 256, 384, 512, 768)
 LENGTH = TILE  # the prompt: the rows after it begin a tile of their own
 GUESSES = 4
 STRAIGHT, SCATTERED, SCRATCH = (1, 2), (5, 3), 7  # tiles

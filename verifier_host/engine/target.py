@@ -103,7 +103,7 @@ def prove(
     return Target(
         spec=spec,
         exact=exact,
-        fingerprint=_fingerprint(spec, load.dtype, body.linears),
+        fingerprint=_fingerprint(spec, load.dtype, body.digest),
         linears=body.linears,
         slots=slots,
         memory_bytes=slots * bytes_per_slot(spec, dtype) + body.weight_bytes,
@@ -115,9 +115,9 @@ def prove(
     )
 
 
-def _fingerprint(spec: ModelSpec, dtype: str, linears: str) -> str:
+def _fingerprint(spec: ModelSpec, dtype: str, body: str) -> str:
     """R6: everything that may change a bit, hashed."""
     processor = torch.backends.cpu.get_cpu_capability()  # oneDNN and MKL pick kernels by it
     versions = [torch.__version__, processor]
-    parts = [spec.digest, dtype, linears, versions, torch.get_num_threads(), RANKS]
+    parts = [spec.digest, dtype, body, versions, torch.get_num_threads(), RANKS]
     return hashlib.sha256(msgpack.packb(parts)).hexdigest()[:16]

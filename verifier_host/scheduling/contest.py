@@ -3,59 +3,79 @@
 A model of step times cannot see what drafting costs beside the step: cores and memory bandwidth
 that a draft on the same machine takes, frames, bookkeeping, waiting. Tokens per second see all of
 it. So both ways run in windows of a few steps; the faster one is kept, and the other tried again
-ever less often while it goes on losing. Each number of sessions has its own contest.
+ever less often while it goes on losing. Each number of sessions and each kind of sampling has its
+own contest.
 """
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import product
 
 WINDOW = 16  # steps
-FIRST_WINDOWS = 2  # of each way before one is preferred: a single one may be disturbed
-RETRIES = (16, 512)  # windows of the winner between two of the loser: first, and most
+TRIAL = 2  # windows of the other way before it is judged: a single one may be disturbed
+RETRIES = (8, 128, 512)  # windows of the winner between two trials of the other: first, most, and …
+CLEAR = 0.75  # … most where the loser has no more than this share of the winner's rate
+KEEP = 0.98  # of plain's rate: as long as it reaches that, drafting is kept
 LEVELS = (1, 2, 4, 8, 16, 32, 64)  # sessions, at most
-_WEIGHT = 0.25  # of a window in the average
+WARM = (0.01, 0.8)  # mean temperatures at which another kind begins
+_WEIGHT = 0.25  # of a window in the winner's average
 
 
 @dataclass(slots=True)
-class _Way:
-    rate: float = 0.0  # tokens a second
-    windows: int = 0
+class _Match:
+    """One contest. Drafting begins; `since` counts windows since the last trial, `left` those to
+    come of a trial that is going on."""
 
-    def record(self, rate: float) -> None:
-        self.windows += 1
-        weight = max(_WEIGHT, 1 / self.windows)
-        self.rate += weight * (rate - self.rate)
-
-
-@dataclass(slots=True)
-class _Level:
-    drafting: _Way = field(default_factory=_Way)
-    plain: _Way = field(default_factory=_Way)
     is_drafting: bool = True
-    since: int = 0  # windows since the other way's last one
-    retry: int = RETRIES[0]
+    rates: dict[bool, float] = field(default_factory=dict)  # by way, tokens a second
+    since: int = 0
+    retry: int = 1
+    left: int = 0
+    is_hurried: bool = False
+    trial: list[float] = field(default_factory=list)
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
-    def record(self, rate: float) -> None:
-        """End a window of the present way and choose the next one's."""
-        way, other = self.drafting, self.plain
-        if not self.is_drafting:
-            way, other = other, way
-        way.record(rate)
-        if min(way.windows, other.windows) < FIRST_WINDOWS:
-            self.is_drafting = other is self.drafting
+    def step(self, tokens: int, seconds: float) -> None:
+        self.steps += 1
+        self.tokens += tokens
+        self.seconds += seconds
+        if self.steps >= WINDOW and self.seconds:
+            self._end_window(self.tokens / self.seconds)
+            self.steps = self.tokens = 0
+            self.seconds = 0.0
+
+    def try_soon(self) -> None:
+        """Something has changed: do not wait long for the next trial."""
+        self.retry = min(self.retry, max(RETRIES[0], self.since))
+        self.is_hurried = bool(self.left)
+
+    def _end_window(self, rate: float) -> None:
+        if self.left:
+            self.trial.append(rate)
+            self.left -= 1
+            if not self.left:
+                self._judge(sum(self.trial) / len(self.trial))
             return
-        was_trial, self.since = self.since < 0, max(0, self.since) + 1
-        if way.rate < other.rate:
-            self.retry = min(2 * self.retry, RETRIES[1]) if was_trial else RETRIES[0]
-            self._turn(0)
-        elif was_trial:
-            self.retry, self.since = RETRIES[0], 0
-        elif self.since >= self.retry:
-            self._turn(-1)
+        known = self.rates.get(self.is_drafting, rate)
+        self.rates[self.is_drafting] = known + _WEIGHT * (rate - known)
+        self.since += 1
+        if self.since >= self.retry:
+            self.left, self.trial = TRIAL, []
+            self.is_drafting = not self.is_drafting
 
-    def _turn(self, since: int) -> None:
-        self.is_drafting = not self.is_drafting
-        self.since = since
+    def _judge(self, rate: float) -> None:
+        """End a trial: keep to the way that was tried if it is the better one."""
+        self.rates[self.is_drafting] = rate
+        wins = self.rates[True] >= KEEP * self.rates[False]
+        first, most, longest = RETRIES
+        if wins is self.is_drafting or self.is_hurried:
+            self.retry = first
+        else:
+            is_clear = min(self.rates.values()) < CLEAR * max(self.rates.values())
+            self.retry = min(max(first, 2 * self.retry), longest if is_clear else most)
+        self.is_drafting, self.is_hurried, self.since = wins, False, 0
 
 
 class Contest:
@@ -67,28 +87,25 @@ class Contest:
 
     def __init__(self, is_fixed: bool = False) -> None:
         self._is_fixed = is_fixed
-        self._at = 0
-        self._levels = [_Level() for _ in range(len(LEVELS) + 1)]
+        kinds = product(range(len(LEVELS) + 1), range(len(WARM) + 1))
+        self._matches = {kind: _Match() for kind in kinds}
+        self._match = self._matches[0, 0]
         self._last: float | None = None
-        self._steps = self._tokens = 0
-        self._seconds = 0.0
 
     @property
     def is_drafting(self) -> bool:
         """Whether steps get tree rows, and nodes a budget."""
-        return self._is_fixed or self._levels[self._at].is_drafting
+        return self._is_fixed or self._match.is_drafting
 
-    def look(self, sessions: int) -> None:
-        """Speak of steps with so many sessions."""
-        at = bisect_left(LEVELS, sessions)
-        if at != self._at:
-            self._at = at
-            self._restart()
+    def look(self, sessions: int, temperature: float) -> None:
+        """Speak of steps with so many sessions of that mean temperature."""
+        kind = bisect_left(LEVELS, sessions), bisect_left(WARM, temperature)
+        self._match = self._matches[kind]
 
-    def forget(self) -> None:
-        """Start anew: the drafters are others."""
-        self._levels = [_Level() for _ in self._levels]
-        self._restart()
+    def drafters_changed(self) -> None:
+        """A node is new, or has left."""
+        for match in self._matches.values():
+            match.try_soon()
 
     def rest(self) -> None:
         """The engine has nothing to do: the time until the next step is nobody's."""
@@ -104,16 +121,6 @@ class Contest:
         last, self._last = self._last, now
         if last is None or not is_open or self._is_fixed:
             return False
-        self._steps += 1
-        self._tokens += tokens
-        self._seconds += now - last
-        if self._steps < WINDOW or not self._seconds:
-            return False
         was = self.is_drafting
-        self._levels[self._at].record(self._tokens / self._seconds)
-        self._restart()
+        self._match.step(tokens, now - last)
         return was is not self.is_drafting
-
-    def _restart(self) -> None:
-        self._steps = self._tokens = 0
-        self._seconds = 0.0

@@ -156,7 +156,7 @@ class Scheduler:
             return
         if block.drafter not in self._drafters:
             self._drafters.add(block.drafter)
-            self._contest.forget()  # what others were worth says nothing of it
+            self._contest.drafters_changed()
         added = session.tree.add(
             block.drafter, block.pos, block.first, block.parents, block.tokens, block.scores
         )
@@ -173,6 +173,7 @@ class Scheduler:
             session.tree.leave(leave.drafter)
         self._survival.forget(leave.drafter)
         self._drafters.discard(leave.drafter)
+        self._contest.drafters_changed()
 
     def cancel(self, number: int) -> None:
         """End a session without a word."""
@@ -190,7 +191,8 @@ class Scheduler:
             self._contest.rest()
             return Idle()
         self._times.look(sum(session.cached for session in self._admitted))
-        self._contest.look(len(self._admitted))
+        warmth = sum(session.start.sampling.temperature for session in self._admitted)
+        self._contest.look(len(self._admitted), warmth / len(self._admitted))
         if self._busy_since is None:
             self._busy_since = now
         roots = [session for session in self._admitted if session.pending == 1]
