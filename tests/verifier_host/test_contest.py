@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier_host.scheduling.contest import KEEP, RETRIES, TRIAL, WINDOW, Contest
+from verifier_host.scheduling.contest import BEGIN, KEEP, RETRIES, TRIAL, WINDOW, Contest
 
 
 def play(contest: Contest, steps: int, drafting: float, plain: float, noise: float = 0.0) -> float:
@@ -40,12 +40,12 @@ def test_nothing_is_lost_in_the_long_run(ratio: float) -> None:
 def test_both_ways_are_tried_at_first() -> None:
     contest, ways, now = Contest(), [], 0.0
     contest.record(1, True, now)
-    for _ in range((2 + TRIAL) * WINDOW):
+    for _ in range((BEGIN + 2) * WINDOW):
         ways.append(contest.is_drafting)
         now += 0.01 if contest.is_drafting else 0.02
         contest.record(1, True, now)
 
-    assert ways == [True] * WINDOW + [False] * TRIAL * WINDOW + [True] * WINDOW
+    assert ways == [True] * BEGIN * WINDOW + [False] * WINDOW + [True] * WINDOW
 
 
 def test_a_loser_that_has_become_a_little_faster_wins_its_next_trial() -> None:
@@ -53,7 +53,7 @@ def test_a_loser_that_has_become_a_little_faster_wins_its_next_trial() -> None:
     play(contest, 3000 * WINDOW, drafting=50.0, plain=100.0)
     assert not contest.is_drafting
 
-    play(contest, (RETRIES[2] + TRIAL + 1) * WINDOW, drafting=130.0, plain=100.0)
+    play(contest, (RETRIES[2] + TRIAL[True] + 1) * WINDOW, drafting=130.0, plain=100.0)
 
     assert contest.is_drafting
 
@@ -63,7 +63,7 @@ def test_a_change_of_drafters_brings_a_trial_soon() -> None:
     play(contest, 3000 * WINDOW, drafting=50.0, plain=100.0)
 
     contest.drafters_changed()
-    play(contest, (2 * RETRIES[0] + 2 * TRIAL) * WINDOW, drafting=130.0, plain=100.0)
+    play(contest, (2 * RETRIES[0] + 2 * TRIAL[True]) * WINDOW, drafting=130.0, plain=100.0)
     assert contest.is_drafting
 
 

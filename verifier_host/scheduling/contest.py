@@ -12,8 +12,13 @@ from dataclasses import dataclass, field
 from itertools import product
 
 WINDOW = 16  # steps
-TRIAL = 2  # windows of the other way before it is judged: a single one may be disturbed
-RETRIES = (8, 128, 512)  # windows of the winner between two trials of the other: first, most, and …
+TRIAL = {False: 1, True: 2}  # windows of plain, of drafting, to judge it: the latter's vary more
+BEGIN = 4  # windows of drafting before the first trial of plain
+RETRIES = (
+    16,
+    128,
+    512,
+)  # windows of the winner between two trials of the other: first, most, and …
 CLEAR = 0.75  # … most where the loser has no more than this share of the winner's rate
 KEEP = 0.98  # of plain's rate: as long as it reaches that, drafting is kept
 LEVELS = (1, 2, 4, 8, 16, 32, 64)  # sessions, at most
@@ -29,7 +34,7 @@ class _Match:
     is_drafting: bool = True
     rates: dict[bool, float] = field(default_factory=dict)  # by way, tokens a second
     since: int = 0
-    retry: int = 1
+    retry: int = BEGIN
     left: int = 0
     is_hurried: bool = False
     trial: list[float] = field(default_factory=list)
@@ -62,8 +67,8 @@ class _Match:
         self.rates[self.is_drafting] = known + _WEIGHT * (rate - known)
         self.since += 1
         if self.since >= self.retry:
-            self.left, self.trial = TRIAL, []
             self.is_drafting = not self.is_drafting
+            self.left, self.trial = TRIAL[self.is_drafting], []
 
     def _judge(self, rate: float) -> None:
         """End a trial: keep to the way that was tried if it is the better one."""
