@@ -28,6 +28,7 @@ from benchmarks.report import (
     at_least,
     at_most,
     finish,
+    guarded,
     parser,
     progress,
     ratio,
@@ -41,7 +42,6 @@ from nexusnode.models.catalogue import bundled_path
 from p2p.drafting.acceptance import accept
 from p2p.drafting.coupling import coupling_key
 from p2p.drafting.tree import Guess
-from p2p.errors import NexusError, answer
 from p2p.wire.messages import Sampler
 from verifier_host.api.backend import Message
 from verifier_host.engine.target import Target, open_target
@@ -312,26 +312,20 @@ def main() -> int:
     made.add_argument("--tokens", type=int, help="of an answer at most")
     flags = made.parse_args()
     count, tokens = (56, 64) if flags.quick else (PROMPTS, 128)
-    try:
-        found = find_target("bundled")
-        load = Load(
-            str(found.path), "benchmark", "fp32", flags.threads, KV_TOKENS, 0, MAX_ROWS, False
-        )
-        target = open_target(load, lambda done, what: None)
-        text = Text(load_vocabulary(found))
-        progress("the target speaks")
-        told = tell(target, text, load_prompts()[:count], flags.tokens or tokens)
-        total = sum(len(one.tokens) for one in told)
-        progress(f"{total} tokens; the draft follows")
-        draft = bundled_path()
-        engine = open_llama(str(draft), sessions=2, context=CONTEXT, threads=1)
-        replay = Replay(Drafter(engine, read_prior(draft)), target.spec.vocabulary)
-        for number, one in enumerate(told, start=1):
-            if one.tokens:
-                replay.run(number, one)
-    except NexusError as error:
-        print(f"calibration: {error}", file=sys.stderr)
-        return answer(error).exit
+    found = find_target("bundled")
+    load = Load(str(found.path), "benchmark", "fp32", flags.threads, KV_TOKENS, 0, MAX_ROWS, False)
+    target = open_target(load, lambda done, what: None)
+    text = Text(load_vocabulary(found))
+    progress("the target speaks")
+    told = tell(target, text, load_prompts()[:count], flags.tokens or tokens)
+    total = sum(len(one.tokens) for one in told)
+    progress(f"{total} tokens; the draft follows")
+    draft = bundled_path()
+    engine = open_llama(str(draft), sessions=2, context=CONTEXT, threads=1)
+    replay = Replay(Drafter(engine, read_prior(draft)), target.spec.vocabulary)
+    for number, one in enumerate(told, start=1):
+        if one.tokens:
+            replay.run(number, one)
     tally = replay.tally
     rows = [
         row
@@ -343,4 +337,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("calibration", main))

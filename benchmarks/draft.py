@@ -29,6 +29,7 @@ from benchmarks.report import (
     alternating,
     at_least,
     finish,
+    guarded,
     median_ratio,
     middle,
     parser,
@@ -51,7 +52,6 @@ from nexusnode.draft.messages import (
 from nexusnode.draft.sampling import NATS, Sampling, rank
 from nexusnode.draft.sequences import Piece, Sequences
 from nexusnode.models.catalogue import bundled_path
-from p2p.errors import NexusError, answer
 from p2p.process.child import Child, open_child
 from p2p.wire.messages import Sampler
 
@@ -227,29 +227,25 @@ def main() -> int:
         # As the daemon starts a worker: these are read when the libraries load, at exec.
         os.environ.update({**environment(max(THREADS)), FREE: "1"})
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.draft", *sys.argv[1:]])
-    try:
-        engine = open_draft(1, streams=2)
-        count, tokens = (4, 96) if flags.quick else (12, 256)
-        prompts = [tokenize(engine, chat(prompt.messages)) for prompt in load_prompts(count)]
-        pairs = trio.run(pipe_rates, engine, prompts, tokens)
-        progress("pipe")
-        bars = [
-            at_least("worker over its pipe / bare, 1 thread", median_ratio(pairs), 0.85),
-            reported("worker over its pipe", middle([worker for worker, _ in pairs]), "tok/s"),
-            reported("bare", middle([bare for _, bare in pairs]), "tok/s"),
-            *candidate_bars(engine, prompts[0], 5 if flags.quick else 50),
-        ]
-        engine.close()
-        rows: list[Row] = []
-        for threads in THREADS:
-            more, found = batching(threads, 6 if flags.quick else 30)
-            bars += more
-            rows += found
-    except NexusError as error:
-        print(f"draft: {error}", file=sys.stderr)
-        return answer(error).exit
+    engine = open_draft(1, streams=2)
+    count, tokens = (4, 96) if flags.quick else (12, 256)
+    prompts = [tokenize(engine, chat(prompt.messages)) for prompt in load_prompts(count)]
+    pairs = trio.run(pipe_rates, engine, prompts, tokens)
+    progress("pipe")
+    bars = [
+        at_least("worker over its pipe / bare, 1 thread", median_ratio(pairs), 0.85),
+        reported("worker over its pipe", middle([worker for worker, _ in pairs]), "tok/s"),
+        reported("bare", middle([bare for _, bare in pairs]), "tok/s"),
+        *candidate_bars(engine, prompts[0], 5 if flags.quick else 50),
+    ]
+    engine.close()
+    rows: list[Row] = []
+    for threads in THREADS:
+        more, found = batching(threads, 6 if flags.quick else 30)
+        bars += more
+        rows += found
     return finish(flags, bars, rows, threads=max(THREADS))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("draft", main))

@@ -21,8 +21,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from benchmarks.report import Bar, Row, at_most, finish, parser, ratio, reported
-from p2p.errors import NexusError, answer
+from benchmarks.report import Bar, Row, at_most, finish, guarded, parser, ratio, reported
 from verifier_host.engine.target import Target, open_target
 from verifier_host.messages import FROM_ENGINE, Guesses, Load, Sampling, Start
 from verifier_host.scheduling.rows import TILE, Chosen, Int32, Rows, SessionRows
@@ -46,11 +45,7 @@ def main() -> int:
     made.add_argument("--context", type=int, default=256, help="committed tokens")
     made.add_argument("--temperature", type=float, default=0.0)
     flags = made.parse_args()
-    try:
-        return run(flags)
-    except NexusError as error:
-        print(f"{error}", file=sys.stderr)
-        return answer(error).exit
+    return run(flags)
 
 
 def run(flags: argparse.Namespace) -> int:
@@ -213,4 +208,4 @@ def loop_parts(target: Target, count: int) -> dict[str, Part]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("engine", main))

@@ -42,6 +42,7 @@ from benchmarks.report import (
     at_least,
     at_most,
     finish,
+    guarded,
     median_ratio,
     middle,
     parser,
@@ -52,7 +53,7 @@ from benchmarks.report import (
 )
 from benchmarks.stock import Stock
 from benchmarks.streaming import SEED, Answer, Way, scrape, stream_all
-from p2p.errors import NexusError, Unavailable, answer
+from p2p.errors import Unavailable
 
 JUNK_NODE = Path(__file__).parents[1] / "tests" / "system" / "junk_node.py"
 READY_SECONDS = 240.0
@@ -394,27 +395,20 @@ def main() -> int:
     made.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     flags = made.parse_args()
     has_stock = "batching" in flags.only and not flags.no_stock
-    try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Stock(flags.threads, flags.dtype) if has_stock else nullcontext() as stock,
-            Fleet(
-                Path(folder) / "fleet", 1, dtype=flags.dtype,
-                environment={
-                    "NEXUS_MODEL_THREADS": str(flags.threads),
-                    "NEXUS_LIMITS_WAITING": "256",
-                    "NEXUS_LIMITS_WAIT_SECONDS": "3600",
-                },
-            ) as fleet,
-        ):  # fmt: skip
-            return run(flags, fleet, stock)
-    except KeyboardInterrupt:
-        print("stopped; nothing was left running", file=sys.stderr)
-        return 130
-    except NexusError as error:
-        print(f"load: {error}", file=sys.stderr)
-        return answer(error).exit
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stock(flags.threads, flags.dtype) if has_stock else nullcontext() as stock,
+        Fleet(
+            Path(folder) / "fleet", 1, dtype=flags.dtype,
+            environment={
+                "NEXUS_MODEL_THREADS": str(flags.threads),
+                "NEXUS_LIMITS_WAITING": "256",
+                "NEXUS_LIMITS_WAIT_SECONDS": "3600",
+            },
+        ) as fleet,
+    ):  # fmt: skip
+        return run(flags, fleet, stock)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("load", main))

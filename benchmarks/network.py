@@ -33,6 +33,7 @@ from benchmarks.report import (
     Row,
     at_most,
     finish,
+    guarded,
     middle,
     parser,
     progress,
@@ -43,7 +44,7 @@ from benchmarks.report import (
 from benchmarks.streaming import Way, stream_all
 from p2p.drafting.host_end import Greeted, Guessed, HostEnd, HostTerms
 from p2p.drafting.node_end import Committed, NodeEnd, NodeOffer, Opened
-from p2p.errors import NexusError, PeerGone, answer
+from p2p.errors import PeerGone
 from p2p.network.peer import Libp2pTransport
 from p2p.network.stream import End, Outbox, drive
 from p2p.network.transport import Link, Startup
@@ -348,22 +349,15 @@ def main() -> int:
     bars: list[Bar] = []
     rows: list[Row] = []
     is_equal = True
-    try:
-        if "trip" in flags.only:
-            bars, rows = trip_part(200 if flags.quick else 2000)
-        if "signing" in flags.only:
-            bars += signing_part(500 if flags.quick else 5000)
-        if "bytes" in flags.only:
-            more, is_equal = bytes_part(48 if flags.quick else 128, 2 if flags.quick else 6)
-            bars += more
-    except KeyboardInterrupt:
-        print("stopped; nothing was left running", file=sys.stderr)
-        return 130
-    except NexusError as error:
-        print(f"network: {error}", file=sys.stderr)
-        return answer(error).exit
+    if "trip" in flags.only:
+        bars, rows = trip_part(200 if flags.quick else 2000)
+    if "signing" in flags.only:
+        bars += signing_part(500 if flags.quick else 5000)
+    if "bytes" in flags.only:
+        more, is_equal = bytes_part(48 if flags.quick else 128, 2 if flags.quick else 6)
+        bars += more
     return finish(flags, bars, rows, threads=0, texts_equal=is_equal)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("network", main))

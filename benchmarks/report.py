@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,8 @@ from statistics import median
 from typing import TypeVar
 
 import psutil
+
+from p2p.errors import NexusError, answer
 
 LIBRARIES = ("torch", "transformers", "llama-cpp-python", "libp2p", "numpy")
 
@@ -167,6 +169,18 @@ def finish(
         text = json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False)
         flags.json.write_text(text + "\n", encoding="utf-8")
     return 0 if texts_equal else 1
+
+
+def guarded(name: str, run: Callable[[], int]) -> int:
+    """Return a benchmark's exit status, with a sentence for Ctrl-C and for errors of ours."""
+    try:
+        return run()
+    except KeyboardInterrupt:
+        print("stopped; nothing was left running", file=sys.stderr)
+        return 130
+    except NexusError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return answer(error).exit
 
 
 def progress(text: str) -> None:

@@ -41,6 +41,7 @@ from benchmarks.report import (
     at_least,
     at_most,
     finish,
+    guarded,
     middle,
     parser,
     progress,
@@ -49,9 +50,7 @@ from benchmarks.report import (
 )
 from benchmarks.stock import Made, Stock
 from benchmarks.streaming import Answer, Way, cpu_seconds, scrape, step_curve, stream
-from p2p.errors import NexusError, answer
 from verifier_host.api.backend import Message
-from verifier_host.config import TABLE
 from verifier_host.front.text import Text
 from verifier_host.front.vocabulary import load_vocabulary
 from verifier_host.targets import find_target
@@ -64,7 +63,6 @@ WARM_TOKENS = 8
 READY_SECONDS = 240.0
 GAUGE_SECONDS = 0.25  # after an answer, until the host's metrics tell of all of it
 KINDS = ("chat", "document")
-NGRAM = "drafting.ngram"
 
 PLAIN, DRAFTED = Way("plain", 0.0, False), Way("speculative", 0.0, True)
 WAYS = (
@@ -325,26 +323,17 @@ def main() -> int:
     environment = {"NEXUS_MODEL_THREADS": str(flags.threads)}
     if flags.ngram_only:
         environment["NEXUS_DRAFTING_NGRAM"] = "true"
-        if all(row.key != NGRAM for row in TABLE):
-            progress(f"this host has no setting {NGRAM}: both ways are plain")
     has_stock = not (flags.no_stock or flags.ngram_only)
-    try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Stock(flags.threads, flags.dtype) if has_stock else nullcontext() as stock,
-            Fleet(
-                Path(folder) / "fleet", 0 if flags.ngram_only else 1,
-                dtype=flags.dtype, environment=environment,
-            ) as fleet,
-        ):  # fmt: skip
-            return run(flags, fleet, stock)
-    except KeyboardInterrupt:
-        print("stopped; nothing was left running", file=sys.stderr)
-        return 130
-    except NexusError as error:
-        print(f"speculative: {error}", file=sys.stderr)
-        return answer(error).exit
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stock(flags.threads, flags.dtype) if has_stock else nullcontext() as stock,
+        Fleet(
+            Path(folder) / "fleet", 0 if flags.ngram_only else 1,
+            dtype=flags.dtype, environment=environment,
+        ) as fleet,
+    ):  # fmt: skip
+        return run(flags, fleet, stock)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("speculative", main))
