@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 
+from benchmarks.links import PassingLink
 from nexusnode.cli.run import make_transport
 from nexusnode.daemon.main import run_node
 from nexusnode.daemon.worker import OpenWorker, WorkerLink
@@ -114,37 +115,22 @@ class Late:
                 return
 
 
-class CountedLink:
+class CountedLink(PassingLink):
     """A link that adds up what passes; the totals lie in a file of two u64."""
 
     def __init__(self, link: Link, path: Path) -> None:
-        self._link = link
+        super().__init__(link)
         self._path = path
         self._sent = self._received = 0
 
-    @property
-    def peer(self) -> PeerId:
-        return self._link.peer
-
-    @property
-    def address(self) -> str | None:
-        return self._link.address
-
-    @property
-    def relayed(self) -> bool:
-        return self._link.relayed
-
     async def send(self, data: bytes) -> None:
         self._count(len(data), 0)
-        await self._link.send(data)
+        await super().send(data)
 
     async def receive(self, max_bytes: int) -> bytes:
-        data = await self._link.receive(max_bytes)
+        data = await super().receive(max_bytes)
         self._count(0, len(data))
         return data
-
-    async def abort(self, reason: str) -> None:
-        await self._link.abort(reason)
 
     def _count(self, sent: int, received: int) -> None:
         self._sent += sent

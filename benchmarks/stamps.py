@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.links import PassingLink
 from p2p.network.contain import ignore
 from p2p.network.peer import Libp2pTransport
 from p2p.network.transport import Handler, Link
@@ -29,37 +30,22 @@ class Stamps:
         os.write(self._file, f"{time.monotonic_ns()} {name} {length}\n".encode())
 
 
-class TimedLink:
+class TimedLink(PassingLink):
     """A `Link` that stamps "sends" before a write and "receives" behind a read."""
 
     def __init__(self, link: Link, stamps: Stamps, role: str) -> None:
-        self._link = link
+        super().__init__(link)
         self._stamps = stamps
         self._role = role
 
-    @property
-    def peer(self) -> PeerId:
-        return self._link.peer
-
-    @property
-    def address(self) -> str | None:
-        return self._link.address
-
-    @property
-    def relayed(self) -> bool:
-        return self._link.relayed
-
     async def send(self, data: bytes) -> None:
         self._stamps.at(f"{self._role}-sends")
-        await self._link.send(data)
+        await super().send(data)
 
     async def receive(self, max_bytes: int) -> bytes:
-        data = await self._link.receive(max_bytes)
+        data = await super().receive(max_bytes)
         self._stamps.at(f"{self._role}-receives")
         return data
-
-    async def abort(self, reason: str) -> None:
-        await self._link.abort(reason)
 
 
 class TimedTransport:

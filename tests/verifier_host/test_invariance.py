@@ -13,9 +13,9 @@ from torch import Tensor
 
 from p2p.errors import ResourceError
 from verifier_host.engine.body import Linear
-from verifier_host.engine.body_cpu import FALLBACK, FORMS, CpuBody, Linears, is_one_class
+from verifier_host.engine.body_cpu import FALLBACK, FORMS, CpuBody, Linears
 from verifier_host.engine.kernels import open_kernels
-from verifier_host.engine.selftest import is_invariant
+from verifier_host.engine.selftest import is_invariant, is_one_class
 from verifier_host.engine.spec import ModelSpec
 from verifier_host.engine.weights import open_weights
 from verifier_host.scheduling.rows import Int32, Rows
@@ -155,8 +155,8 @@ def test_every_form_of_a_linear_gives_the_product(form: str, has_bias: bool) -> 
 def test_blocks_are_one_class_and_stock_kernels_are_not() -> None:
     weight = torch.randn(3072, 576, generator=torch.Generator().manual_seed(3))
 
-    assert is_one_class(FORMS[FALLBACK](weight, None), weight)
-    assert not is_one_class(lambda x: F.linear(x, weight), weight)
+    assert is_one_class(FORMS[FALLBACK](weight, None), 576, 65)
+    assert not is_one_class(lambda x: F.linear(x, weight), 576, 65)
 
 
 class StockLinears(CpuBody):

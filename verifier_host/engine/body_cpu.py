@@ -37,13 +37,14 @@ from verifier_host.engine.kernels import (
     plan_step,
 )
 from verifier_host.engine.kv import KvMemory
+from verifier_host.engine.selftest import is_one_class
 from verifier_host.engine.spec import ModelSpec
 from verifier_host.scheduling.rows import Int32, Rows
 
 LEAST_LINEAR_ROWS = 2  # one row may take a matrix-vector kernel, another class of bits (R1)
 PACKED_FOR = 16  # rows oneDNN is told to expect; a layout for 1 row had two classes of bits
 BLOCK = 16
-ROW_COUNTS = (2, 3, 5, 8, 12, 15, 16, 17, 31, 32, 33, 64)  # of the trials
+TRIAL_ROWS = 65  # of a form's trial; the self-test tries as many as a step can have
 
 
 class Linears(Enum):
@@ -167,7 +168,9 @@ class CpuBody:
         if shape not in self._forms:
             for form, make in FORMS.items():
                 linear = make(weight, bias)
-                if form == FALLBACK or is_one_class(linear, weight):
+                if form == FALLBACK or is_one_class(
+                    linear, weight.shape[1], TRIAL_ROWS, weight.dtype
+                ):
                     self._forms[shape] = form
                     return linear
         return FORMS[self._forms[shape]](weight, bias)
@@ -247,14 +250,6 @@ def blocks(product: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) 
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[:rows]
 
     return linear
-
-
-def is_one_class(linear: Linear, weight: Tensor) -> bool:
-    """Say whether a row's bits do not depend on how many others there are, in a few trials."""
-    seeded = torch.Generator().manual_seed(0)
-    x = torch.randn(max(ROW_COUNTS), weight.shape[1], generator=seeded).to(weight.dtype)
-    whole = linear(x)
-    return all(torch.equal(linear(x[-count:].contiguous()), whole[-count:]) for count in ROW_COUNTS)
 
 
 FORMS = {"packed": packed, "halves": halves, "blocks": packed_blocks}
