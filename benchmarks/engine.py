@@ -2,8 +2,9 @@
 
     python -m benchmarks.engine [--quick] [--json PATH] [--dtype fp32|bf16] [--threads 0]
 
-  step / linears   a whole step over a pass of the same rows through the packed linears alone
+  step / oneDNN    a whole step over a pass of the same rows through oneDNN's packed linears alone
                    (≤ 1.25 at 1, 8 and 16 rows in fp32; bf16 is reported).
+  step / linears   the same over the engine's own linears (reported).
   step / 1 row     what a row more costs (reported).
 
 The profile runs the step's parts by themselves, in the order of the step: laying it out, norms and
@@ -32,6 +33,7 @@ ROWS = (1, 4, 8, 16, 64)
 BARRED = (1, 8, 16)
 BAR = 1.25
 CHUNK = 64
+EXPECTED_ROWS = 16  # what oneDNN is told when it packs
 ROUNDS, QUICK_ROUNDS = 12, 6
 
 Part = Callable[[], object]
@@ -50,14 +52,15 @@ def main() -> int:
 
 def run(flags: argparse.Namespace) -> int:
     target = open_target(load_of(flags), lambda done, what: None)
-    print(f"{target.linears}, exact {target.exact}, {torch.get_num_threads()} threads\n")
+    print(f"{target.kernels}, exact {target.exact}, {target.body.threads} threads\n")
     tokens = np.random.default_rng(0).integers(3, 1000, flags.context + CHUNK).astype(np.int32)
     sampling = Sampling(temperature=flags.temperature)
     for start in range(0, flags.context, CHUNK):
         stop = min(flags.context, start + CHUNK)
         target.forward(chain(tokens, start, stop, sampling))
     steps = {n: chain(tokens, flags.context, flags.context + n, sampling) for n in ROWS}
-    parts = {n: parts_of(target, rows) for n, rows in steps.items()}
+    stock = stock_linears(target)
+    parts = {n: parts_of(target, rows) | {"oneDNN": partial(stock, n)} for n, rows in steps.items()}
     least: dict[tuple[int, str], float] = {}
     for _ in range(QUICK_ROUNDS if flags.quick else ROUNDS):
         for n in ROWS:
@@ -65,7 +68,7 @@ def run(flags: argparse.Namespace) -> int:
                 took = seconds(part)
                 least[n, name] = min(took, least.get((n, name), took))
     rows = [row_of(n, least) for n in ROWS]
-    return finish(flags, bars_of(least, flags.dtype), rows, threads=torch.get_num_threads())
+    return finish(flags, bars_of(least, flags.dtype), rows, threads=target.body.threads)
 
 
 def load_of(flags: argparse.Namespace) -> Load:
@@ -92,6 +95,8 @@ def row_of(n: int, least: dict[tuple[int, str], float]) -> Row:
         "rest": own["step"] - sum(own[name] for name in inside),
         "planning": own["planning"],
         "pipe": own["pipe"],
+        "oneDNN": own["oneDNN"],
+        "step / oneDNN": own["step"] / own["oneDNN"],
         "step / linears": own["step"] / own["linears"],
         "step / 1 row": own["step"] / (1e3 * least[1, "step"]),
     }
@@ -100,10 +105,12 @@ def row_of(n: int, least: dict[tuple[int, str], float]) -> Row:
 def bars_of(least: dict[tuple[int, str], float], dtype: str) -> list[Bar]:
     bars = []
     for n in ROWS:
-        value = ratio(least[n, "step"], least[n, "linears"])
-        name = f"step / linears, {n} rows, {dtype}"
+        value = ratio(least[n, "step"], least[n, "oneDNN"])
+        name = f"step / oneDNN's packed linears, {n} rows, {dtype}"
         is_barred = n in BARRED and dtype == "fp32"
         bars.append(at_most(name, value, BAR) if is_barred else reported(name, value, "×"))
+        own = ratio(least[n, "step"], least[n, "linears"])
+        bars.append(reported(f"step / own linears, {n} rows, {dtype}", own, "×"))
     return bars
 
 
@@ -127,14 +134,13 @@ def chain(tokens: Int32, start: int, stop: int, sampling: Sampling) -> Rows:
 def parts_of(target: Target, rows: Rows) -> dict[str, Part]:
     """The step, and its parts each by itself and whole: all layers of it."""
     spec, layers, count = target.spec, target.model.layers, len(rows.token)
-    padded = max(2, count)
     hidden, heads, inner, both = (
-        torch.randn(padded, size)
+        torch.randn(count, size)
         for size in (
             spec.hidden, spec.heads * spec.head_size, spec.intermediate, 2 * spec.intermediate,
         )
     )  # fmt: skip
-    qkv = torch.randn(padded, (spec.heads + 2 * spec.kv_heads) * spec.head_size)
+    qkv = torch.randn(count, (spec.heads + 2 * spec.kv_heads) * spec.head_size)
     logits = torch.randn(count, spec.vocabulary)
     step = target.body.begin(rows)
 
@@ -166,6 +172,28 @@ def parts_of(target: Target, rows: Rows) -> dict[str, Part]:
         "choice": partial(target.chooser.rows, rows, logits),
         **loop_parts(target, count),
     }
+
+
+def stock_linears(target: Target) -> Callable[[int], None]:
+    """Return a pass of some rows through linears of the target's shapes, packed by oneDNN."""
+    spec = target.spec
+    width = spec.heads * spec.head_size
+    shapes = [
+        (width + 2 * spec.kv_heads * spec.head_size, spec.hidden),
+        (spec.hidden, width),
+        (2 * spec.intermediate, spec.hidden),
+        (spec.hidden, spec.intermediate),
+    ] * spec.layers + [(spec.vocabulary, spec.hidden)]
+    pack, run = torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise.default
+    packed = [(inputs, pack(torch.randn(n, inputs), EXPECTED_ROWS)) for n, inputs in shapes]
+
+    @torch.inference_mode()
+    def linears(rows: int) -> None:
+        x = {inputs: torch.randn(rows, inputs) for _, inputs in shapes}
+        for inputs, weight in packed:
+            run(x[inputs], weight, None, "none", [], "")
+
+    return linears
 
 
 def loop_parts(target: Target, count: int) -> dict[str, Part]:

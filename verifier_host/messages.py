@@ -137,7 +137,7 @@ class Loaded:
     vocabulary: U32
     end_ids: Annotated[tuple[U32, ...], Size(0, 64)]
     load_seconds: Real
-    linears: Line  # the class of kernels the self-test settled on
+    kernels: Line  # which compiled kernels it computes with
     memory_bytes: U64
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from p2p.errors import ModelError, ResourceError
 from verifier_host.engine.body import Linear
-from verifier_host.engine.body_cpu import CpuBody, Linears
+from verifier_host.engine.body_cpu import CpuBody
 from verifier_host.engine.kv import bytes_per_slot, slots_for
 from verifier_host.engine.spec import ModelSpec
 from verifier_host.engine.target import open_target, prove
@@ -67,7 +67,7 @@ def test_a_target_is_exact_and_says_what_it_is(load: Load, dtype: str) -> None:
     assert len(bytes.fromhex(target.fingerprint)) == 8
     assert target.slots == 17 * TILE  # 1000 tokens and the dummy tile
     assert target.memory_bytes > target.slots * 1000
-    assert target.linears.startswith(Linears.PACKED.value)
+    assert target.kernels in ("avx512", "avx2", "base")
     assert said[-1].startswith("self-test")
     chosen = target.forward(prompt(5, Sampling(temperature=0.0)))
     assert chosen.tokens[:4].tolist() == [-1] * 4
@@ -89,7 +89,7 @@ def test_more_threads_give_the_text_of_their_own_fingerprint_and_stay_exact(load
     target = open_target(replace(load, threads=2), ignore)
 
     assert target.exact
-    assert torch.get_num_threads() == 2
+    assert target.body.threads == 2
 
 
 def test_settling_nothing_is_nothing(load: Load) -> None:
@@ -103,22 +103,11 @@ def test_a_type_that_is_unknown_is_refused(load: Load) -> None:
         open_target(replace(load, dtype="fp8"), ignore)
 
 
-def test_a_body_that_is_not_invariant_makes_way_for_the_next(load: Load) -> None:
-    weights = open_weights(Path(load.path), ignore)
-    bodies = [kind(weights.spec, torch.float32) for kind in (StockLinears, CpuBody)]
-
-    target = prove(weights, torch.float32, bodies, load, ignore)
-
-    assert target.exact
-    assert target.body is bodies[1]
-
-
 def test_without_an_invariant_body_the_target_runs_and_is_not_called_exact(load: Load) -> None:
     weights = open_weights(Path(load.path), ignore)
 
-    target = prove(
-        weights, torch.float32, [StockLinears(weights.spec, torch.float32)], load, ignore
-    )
+    body = StockLinears(weights.spec, torch.float32)
+    target = prove(weights, torch.float32, body, load, ignore)
 
     assert not target.exact
     assert target.forward(prompt(5, Sampling())).tokens[4] >= 0

@@ -19,7 +19,7 @@ class Linear(Protocol):
 
 
 class Step(Protocol):
-    """One step's rows on the device. There may be more rows than asked for (R1): `token` says.
+    """One step's rows on the device.
 
     What an operation returns may be overwritten by the next call of the same one.
     """
@@ -31,11 +31,8 @@ class Step(Protocol):
 
     @property
     def wanted(self) -> Tensor:
-        """Rows whose logits are needed, in order, perhaps repeated behind `wanted_count`."""
+        """Rows whose logits are needed, in order."""
         ...
-
-    @property
-    def wanted_count(self) -> int: ...
 
     def norm(self, x: Tensor, added: Tensor | None, weight: Tensor) -> Tensor:
         """Add `added` to x [R, hidden] in place, and return the RMS norm of x."""
@@ -63,8 +60,8 @@ class Body(Protocol):
     """Leaf operations of one device; rows of a step never change each other's bits (R1-R5)."""
 
     @property
-    def linears(self) -> str:
-        """The class of kernels, for the fingerprint and the operator."""
+    def kernels(self) -> str:
+        """Which kernels, for the operator."""
         ...
 
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:

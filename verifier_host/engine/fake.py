@@ -47,7 +47,7 @@ class FakeTarget:
         self.slots = settings.slots
         self.exact = True
         self.fingerprint = "fake000000000000"
-        self.linears = "hash"
+        self.kernels = "hash"
         self.memory_bytes = 8 * settings.slots
         self.trial = ((1, 1.0), (512, 1.0))  # a step takes its time whatever its rows
         self._settings = settings

@@ -1,9 +1,9 @@
-/* What the engine computes between its linears, row by row: norms, rotary embedding, attention over
- * tiles of keys, SwiGLU, and copies of keys between slots.
+/* What the engine computes, row by row: linears, norms, rotary embedding, attention over tiles of
+ * keys, SwiGLU, and copies of keys between slots.
  *
  * Row invariance is by construction: a row's arithmetic is the same instructions on the same numbers
  * in the same order whatever rows stand beside it. Keys are visited by position, a dot product is
- * one chain of fused multiply-adds over the head, a sum over keys has lanes by absolute position.
+ * one chain of fused multiply-adds over its inputs, a sum over keys has lanes by absolute position.
  * Blocks of rows share loads, never sums. Never compile this with -ffast-math.
  *
  * Compiled once per instruction set (build_kernels.py); NAME() carries the set in the symbol.
@@ -31,6 +31,7 @@
 #define LANES 16
 #define WIDE 4 /* vectors a block of `multiply` is wide: 64 columns */
 #define TALL 4 /* rows it is high: WIDE * TALL sums, TALL factors, one load, all in registers */
+#define HIGH 12 /* the same of a linear, which is NARROW vectors wide */
 typedef __m512 Vec;
 typedef __m512i Bits;
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
@@ -46,11 +47,13 @@ typedef __m512i Bits;
 #define AS_REAL(v) _mm512_castsi512_ps(v)
 #define ADD_BITS(a, b) _mm512_add_epi32(a, b)
 #define SHIFT_LEFT(v, n) _mm512_slli_epi32(v, n)
+#define LOAD_HALVES(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p)))
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define LANES 8
 #define WIDE 4
 #define TALL 3
+#define HIGH 6
 typedef __m256 Vec;
 typedef __m256i Bits;
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
@@ -65,10 +68,12 @@ typedef __m256i Bits;
 #define AS_REAL(v) _mm256_castsi256_ps(v)
 #define ADD_BITS(a, b) _mm256_add_epi32(a, b)
 #define SHIFT_LEFT(v, n) _mm256_slli_epi32(v, n)
+#define LOAD_HALVES(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p)))
 #else /* four lanes of whatever the compiler has; -ffp-contract=off keeps a * b + c apart */
 #define LANES 4
 #define WIDE 4
 #define TALL 2
+#define HIGH 6
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t Bits __attribute__((vector_size(16)));
 #define FMA(a, b, c) ((a) * (b) + (c))
@@ -86,6 +91,14 @@ INLINE Vec choose4(Bits mask, Vec a, Vec b) { return (Vec)((mask & (Bits)a) | (~
 #define AS_REAL(v) ((Vec)(v))
 #define ADD_BITS(a, b) ((a) + (b))
 #define SHIFT_LEFT(v, n) ((v) << (n))
+#define LOAD_HALVES(p) ((Bits){(p)[0], (p)[1], (p)[2], (p)[3]})
+#endif
+#define NARROW 2
+#define PANEL (NARROW * LANES)
+#if defined(__x86_64__)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() atomic_thread_fence(memory_order_acquire)
 #endif
 
 typedef struct {
@@ -405,69 +418,213 @@ static void attend_block(const Layout *l, const Step *step, const void *memory, 
     }
 }
 
-/* One call of `attend`, shared out by kv head and block of rows among the caller and its helpers.
- * Parts write to different places, so who computes which one changes nothing. */
+/* A job's parts are shared out among the caller and helpers. Parts write to different places, so who
+ * computes which one changes nothing. One job at a time; a helper that never woke is not waited for. */
+typedef void Part(const void *job, int part);
+
+#define MOST_HELPERS 63
+#define SPINS 2000 /* looks before a thread sleeps, about 50 us: the next job of a step comes sooner */
+
+static double least_shared;
+
+static struct {
+  pthread_mutex_t lock;
+  pthread_cond_t begun, ended;
+  int helpers;
+  Part *compute;
+  const void *job;        /* valid while a part that was taken is not finished */
+  _Atomic uint64_t open;  /* number of the job << 32 | its parts that nobody has taken */
+  atomic_int left;        /* its parts that are not finished */
+  atomic_int asleep;      /* helpers that wait for `begun` */
+  atomic_int is_awaited;  /* the caller waits for `ended` */
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .begun = PTHREAD_COND_INITIALIZER,
+          .ended = PTHREAD_COND_INITIALIZER};
+
+static int is_open(void) { return (uint32_t)atomic_load(&pool.open) != 0; }
+
+/* Compute parts of the present job until all are taken. */
+static void work(void) {
+  for (;;) {
+    uint64_t seen = atomic_load(&pool.open);
+    do {
+      if (!(uint32_t)seen) return;
+    } while (!atomic_compare_exchange_weak(&pool.open, &seen, seen - 1));
+    pool.compute(pool.job, (int)(uint32_t)seen - 1);
+    if (atomic_fetch_sub(&pool.left, 1) == 1 && atomic_load(&pool.is_awaited)) {
+      pthread_mutex_lock(&pool.lock);
+      pthread_cond_signal(&pool.ended);
+      pthread_mutex_unlock(&pool.lock);
+    }
+  }
+}
+
+static void *help(void *unused) {
+  (void)unused;
+  for (;;) {
+    for (int i = 0; i < SPINS && !is_open(); i++) PAUSE();
+    if (!is_open()) {
+      pthread_mutex_lock(&pool.lock);
+      atomic_fetch_add(&pool.asleep, 1);
+      while (!is_open()) pthread_cond_wait(&pool.begun, &pool.lock);
+      atomic_fetch_sub(&pool.asleep, 1);
+      pthread_mutex_unlock(&pool.lock);
+    }
+    work();
+  }
+  return 0;
+}
+
+/* Compute all parts of a job of about `cost` multiply-adds. */
+static void share(Part *compute, const void *job, int parts, double cost) {
+  if (!pool.helpers || parts < 2 || cost <= least_shared) {
+    for (int part = 0; part < parts; part++) compute(job, part);
+    return;
+  }
+  pool.compute = compute;
+  pool.job = job;
+  atomic_store(&pool.left, parts);
+  atomic_store(&pool.open, ((atomic_load(&pool.open) >> 32) + 1) << 32 | (uint32_t)parts);
+  if (atomic_load(&pool.asleep)) {
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_broadcast(&pool.begun);
+    pthread_mutex_unlock(&pool.lock);
+  }
+  work();
+  for (int i = 0; i < SPINS && atomic_load(&pool.left); i++) PAUSE();
+  if (!atomic_load(&pool.left)) return;
+  pthread_mutex_lock(&pool.lock);
+  atomic_store(&pool.is_awaited, 1);
+  while (atomic_load(&pool.left)) pthread_cond_wait(&pool.ended, &pool.lock);
+  atomic_store(&pool.is_awaited, 0);
+  pthread_mutex_unlock(&pool.lock);
+}
+
+/* Have `threads` threads in all; those that lack are started, none is ever ended. A job of no more
+ * than `least` multiply-adds is not shared: handing it over would take longer. */
+void NAME(threads)(int threads, double least) {
+  least_shared = least;
+  while (pool.helpers < threads - 1 && pool.helpers < MOST_HELPERS) {
+    pthread_t thread;
+    if (pthread_create(&thread, 0, help, 0)) break;
+    pthread_detach(thread);
+    pool.helpers++;
+  }
+}
+
+/* A linear's weight and bias. */
+typedef struct {
+  int64_t outputs, inputs;
+  int32_t is_bf16;
+  const void *panels; /* [panels][inputs][PANEL] float or bf16; zeros beyond the last output */
+  const float *bias;  /* [panels][PANEL] or 0 */
+} Matrix;
+
+typedef struct {
+  const Matrix *matrix;
+  int rows, parts;
+  const float *x;
+  float *out;
+} Product;
+
+/* Outputs a panel is wide. */
+int NAME(panel)(void) { return PANEL; }
+
+/* `high` rows by one panel: each output is one chain over the inputs, in order, whatever `high` is. */
+INLINE void multiply_panel(const int high, const int is_bf16, const Product *job, long panel,
+                           int row) {
+  const Matrix *m = job->matrix;
+  const long inputs = m->inputs, first = panel * PANEL;
+  const float *x = job->x + row * inputs;
+  const float *weight = (const float *)m->panels + first * inputs;
+  const uint16_t *narrow = (const uint16_t *)m->panels + first * inputs;
+  Vec sum[HIGH][NARROW];
+  for (int r = 0; r < high; r++)
+    for (int v = 0; v < NARROW; v++)
+      sum[r][v] = m->bias ? LOAD(m->bias + first + v * LANES) : SET(0.0f);
+  for (long k = 0; k < inputs; k++) {
+    Vec own[NARROW];
+    for (int v = 0; v < NARROW; v++)
+      own[v] = is_bf16 ? AS_REAL(SHIFT_LEFT(LOAD_HALVES(narrow + k * PANEL + v * LANES), 16))
+                       : LOAD(weight + k * PANEL + v * LANES);
+    for (int r = 0; r < high; r++) {
+      Vec each = SET(x[r * inputs + k]);
+      for (int v = 0; v < NARROW; v++) sum[r][v] = FMA(each, own[v], sum[r][v]);
+    }
+  }
+  const long left = m->outputs - first;
+  for (int r = 0; r < high; r++) {
+    float *out = job->out + (row + r) * m->outputs + first;
+    float lane[PANEL];
+    for (int v = 0; v < NARROW; v++) STORE((left < PANEL ? lane : out) + v * LANES, sum[r][v]);
+    if (left < PANEL) memcpy(out, lane, left * sizeof *out);
+  }
+}
+
+static void multiply_high(int high, const Product *job, long panel, int row) {
+#define CASE(n) \
+  case n: \
+    if (job->matrix->is_bf16) multiply_panel(n, 1, job, panel, row); \
+    else multiply_panel(n, 0, job, panel, row); \
+    break;
+  switch (high) {
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if HIGH > 6
+    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+  }
+#undef CASE
+}
+
+/* Inputs that are fetched before they are used: another thread has just written them, and their
+ * lines come over one at a time otherwise. */
+#define MOST_FETCHED 32768
+
+static void multiply_part(const void *it, int part) {
+  const Product *job = it;
+  const long panels = (job->matrix->outputs + PANEL - 1) / PANEL;
+  const int groups = (job->rows + HIGH - 1) / HIGH;
+  const long count = job->rows * job->matrix->inputs;
+  if (count <= MOST_FETCHED)
+    for (long i = 0; i < count; i += 16) __builtin_prefetch(job->x + i);
+  for (long p = panels * part / job->parts; p < panels * (part + 1) / job->parts; p++)
+    for (int g = 0, row = 0; g < groups; g++) {
+      const int high = (job->rows - row) / (groups - g);
+      multiply_high(high, job, p, row);
+      row += high;
+    }
+}
+
+#define PARTS_EACH 4 /* parts of a linear for each thread: one that is held up leaves its rest */
+
+/* out [rows, outputs] = x [rows, inputs] by the matrix, plus its bias. */
+void NAME(linear)(const Matrix *matrix, int rows, const float *x, float *out) {
+  const long panels = (matrix->outputs + PANEL - 1) / PANEL, most = PARTS_EACH * (pool.helpers + 1);
+  Product job = {matrix, rows, (int)(panels < most ? panels : most), x, out};
+  share(multiply_part, &job, job.parts, (double)matrix->outputs * matrix->inputs * rows);
+}
+
 typedef struct {
   const Layout *layout;
   const Step *step;
   const void *memory;
   const float *qkv;
   float *out;
-  atomic_int next;
-} Job;
+} Attention;
 
-static void work(Job *job) {
+/* Part by part: session by session, blocks of its rows, kv heads. */
+static void attend_part(const void *it, int part) {
+  const Attention *job = it;
   const Step *step = job->step;
-  const int heads = job->layout->kv_heads;
-  int part = atomic_fetch_add(&job->next, 1), seen = 0;
+  const int heads = job->layout->kv_heads, head = part % heads;
+  int block = part / heads;
   for (int s = 0; s < step->sessions; s++)
     for (int from = step->first[s]; from < step->first[s + 1]; from += BLOCK)
-      for (int head = 0; head < heads; head++, seen++) {
-        if (seen != part) continue;
+      if (block-- == 0) {
         const int to = from + BLOCK < step->first[s + 1] ? from + BLOCK : step->first[s + 1];
         attend_block(job->layout, step, job->memory, job->qkv, job->out, s, head, from, to);
-        part = atomic_fetch_add(&job->next, 1);
+        return;
       }
-}
-
-#define MOST_HELPERS 63
-static double least_shared;
-
-static struct {
-  pthread_mutex_t lock;
-  pthread_cond_t begun, ended;
-  int helpers, busy;
-  uintptr_t turn;
-  Job *job;
-} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, 0};
-
-static void *help(void *turn) {
-  uintptr_t seen = (uintptr_t)turn; /* of its creation: what was before is not its work */
-  pthread_mutex_lock(&pool.lock);
-  for (;;) {
-    while (pool.turn == seen) pthread_cond_wait(&pool.begun, &pool.lock);
-    seen = pool.turn;
-    Job *job = pool.job;
-    pthread_mutex_unlock(&pool.lock);
-    work(job);
-    pthread_mutex_lock(&pool.lock);
-    if (--pool.busy == 0) pthread_cond_signal(&pool.ended);
-  }
-  return 0;
-}
-
-/* Have `threads` threads in all; those that lack are started, none is ever ended. A step of fewer
- * than `least` multiply-adds is not shared: waking a helper would take longer. */
-void NAME(threads)(int threads, double least) {
-  least_shared = least;
-  pthread_mutex_lock(&pool.lock);
-  while (pool.helpers < threads - 1 && pool.helpers < MOST_HELPERS) {
-    pthread_t thread;
-    if (pthread_create(&thread, 0, help, (void *)pool.turn)) break;
-    pthread_detach(thread);
-    pool.helpers++;
-  }
-  pthread_mutex_unlock(&pool.lock);
 }
 
 /* Write the keys of a step's rows, then attend. One call at a time: the pool holds one job.
@@ -481,23 +638,11 @@ void NAME(attend)(const Layout *l, const Step *step, void *memory, float *qkv, c
     store(l, step, r, memory, qkv + r * width, norms);
     keys += step->position[r] + 1;
   }
-  Job job = {l, step, memory, qkv, out, 0};
-  const int is_shared = pool.helpers > 0 && 2.0 * keys * l->heads * l->size > least_shared;
-  if (is_shared) {
-    pthread_mutex_lock(&pool.lock);
-    pool.job = &job;
-    pool.busy = pool.helpers;
-    pool.turn++;
-    pthread_cond_broadcast(&pool.begun);
-    pthread_mutex_unlock(&pool.lock);
-  }
-  work(&job);
-  if (is_shared) {
-    pthread_mutex_lock(&pool.lock);
-    while (pool.busy) pthread_cond_wait(&pool.ended, &pool.lock);
-    pool.job = 0;
-    pthread_mutex_unlock(&pool.lock);
-  }
+  int blocks = 0;
+  for (int s = 0; s < step->sessions; s++)
+    blocks += (step->first[s + 1] - step->first[s] + BLOCK - 1) / BLOCK;
+  Attention job = {l, step, memory, qkv, out};
+  share(attend_part, &job, blocks * l->kv_heads, 2.0 * keys * l->heads * l->size);
 }
 
 /* Find the rows whose key is not at home, and the homes of tiles that have none yet (-1).

@@ -1,5 +1,4 @@
-"""The compiled row operations (`kernels.c`) as Python functions; which instruction set is chosen
-here.
+"""The compiled operations (`kernels.c`) as Python functions; which instruction set is chosen here.
 
 They are built when the package is installed and loaded once. Arrays must be C-contiguous float32 or
 int32; shapes are the caller's to check.
@@ -8,13 +7,24 @@ int32; shapes are the caller's to check.
 import ctypes
 import hashlib
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_long, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_long,
+    c_void_p,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from p2p.errors import ResourceError
 from verifier_host.engine.spec import ModelSpec
@@ -22,7 +32,7 @@ from verifier_host.scheduling.rows import TILE, Int32, Rows
 
 SOURCE = Path(__file__).with_name("kernels.c")
 LIBRARY = Path(__file__).with_name("_kernels.so")
-LEAST_SHARED = 4e6  # multiply-adds of a layer's attention; fewer take less than waking a helper
+LEAST_SHARED = 2e5  # multiply-adds of a job; fewer take less than handing it over
 MAX_HEAD_SIZE = 512  # fixed arrays in kernels.c
 MAX_GROUP = 64
 _ADVICE = "install the package again where a C compiler is (in a clone: pip install --no-deps -e .)"
@@ -52,12 +62,29 @@ class _Step(Structure):
     ]  # fmt: skip
 
 
+class _Matrix(Structure):
+    _fields_ = [
+        ("outputs", c_int64),
+        ("inputs", c_int64),
+        ("is_bf16", c_int32),
+        ("panels", c_void_p),
+        ("bias", c_void_p),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions of one library for one instruction set; `digest` is of its source."""
+    """The functions of one library for one instruction set.
+
+    Attributes:
+        digest: of the library's source.
+        panel: outputs that a linear computes side by side.
+    """
 
     name: str
     digest: str
+    panel: int
+    linear: Any
     norm: Any
     swiglu: Any
     attend: Any
@@ -84,6 +111,8 @@ def open_kernels(library: Path = LIBRARY, source: Path = SOURCE) -> Kernels:
         kind = "base"
     pointer, number = c_void_p, c_int32
     arguments = {
+        "linear": ([POINTER(_Matrix), number, pointer, pointer], None),
+        "panel": ([], number),
         "norm": ([number, number, pointer, pointer, pointer, c_float, pointer], None),
         "swiglu": ([number, number, pointer, pointer], None),
         "attend": ([POINTER(_Layout), POINTER(_Step), pointer, pointer, pointer, pointer], None),
@@ -101,7 +130,37 @@ def open_kernels(library: Path = LIBRARY, source: Path = SOURCE) -> Kernels:
     digest = functions.pop("digest")().decode()
     if digest != hashlib.sha256(source.read_bytes()).hexdigest():
         raise ResourceError(f"{library.name} was built from another {source.name}; {_ADVICE}")
-    return Kernels(kind, digest, **functions)
+    panel = functions.pop("panel")()
+    return Kernels(kind, digest, panel, **functions)
+
+
+class PackedLinear:
+    """x [R, K] -> [R, N] by a weight in panels, which a step reads once, whatever R is."""
+
+    def __init__(self, kernels: Kernels, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Take weight [N, K] float32 or bfloat16, bias [N]."""
+        self._kernels = kernels
+        self._outputs, inputs = weight.shape
+        rest = -self._outputs % kernels.panel
+        full = F.pad(weight, (0, 0, 0, rest)) if rest else weight
+        self._panels = full.view(-1, kernels.panel, inputs).transpose(1, 2).contiguous()
+        self._bias = None if bias is None else F.pad(bias.float(), (0, rest)).contiguous()
+        self._matrix = _Matrix(
+            self._outputs,
+            inputs,
+            weight.dtype == torch.bfloat16,
+            self._panels.data_ptr(),
+            None if self._bias is None else self._bias.data_ptr(),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return self._panels.nbytes
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(len(x), self._outputs)
+        self._kernels.linear(self._matrix, len(x), x.data_ptr(), out.data_ptr())
+        return out
 
 
 def layout(spec: ModelSpec, dtype: torch.dtype) -> Any:

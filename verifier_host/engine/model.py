@@ -63,11 +63,11 @@ class Model:
             added = layer.out(step.attend(index, qkv, layer.norms))
             both = layer.gate_up(step.norm(x, added, layer.before_mlp))
             added = layer.down(step.swiglu(both))
-        if not step.wanted_count:
+        if not len(step.wanted):
             return torch.empty(0, self.spec.vocabulary)
         assert added is not None
         last = step.norm(x[step.wanted], added[step.wanted], self._last_norm)
-        return self.head(last)[: step.wanted_count]
+        return self.head(last)
 
 
 def open_model(

@@ -1,7 +1,7 @@
 """Proves row invariance at load, on this very machine, library and model, and times a few steps.
 
-What the rules R1-R6 of `body_cpu.py` promise by construction rests on kernels of oneDNN and MKL: an
-update or another processor may break it, and then the operator must hear of it, not a user.
+What the rules R1-R6 of `body_cpu.py` promise by construction rests on a compiler and a processor:
+if one breaks it, the operator must hear of it, not a user.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Opens a target whole: weights, body, KV memory, self-test. What the worker steps."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from p2p.errors import ModelError
-from verifier_host.engine.body_cpu import CpuBody, Linears, can_pack
+from verifier_host.engine.body_cpu import CpuBody
 from verifier_host.engine.kv import bytes_per_slot, slots_for
 from verifier_host.engine.model import Model, open_model
 from verifier_host.engine.sampling import Chooser
@@ -31,7 +31,7 @@ class Target:
     Attributes:
         exact: rows are invariant, shown by the self-test at load.
         fingerprint: 16 hex digits; the same text is promised between equal ones (R6).
-        linears: the class of kernels the self-test settled on.
+        kernels: the instruction set of its compiled kernels.
         slots: of the KV memory, the dummy tile 0 included; slot = tile · TILE + column.
         memory_bytes: weights and the whole KV memory.
         trial: (rows, seconds) of steps, rows rising from 1.
@@ -40,7 +40,7 @@ class Target:
     spec: ModelSpec
     exact: bool
     fingerprint: str
-    linears: str
+    kernels: str
     slots: int
     memory_bytes: int
     trial: tuple[tuple[int, float], ...]
@@ -63,7 +63,7 @@ class Target:
 
 
 def open_target(load: Load, progress: Callable[[float, str], None]) -> Target:
-    """Load, prove and return a target. Sets torch's thread count.
+    """Load, prove and return a target. Leaves torch one thread: the kernels have their own.
 
     Args:
         progress: told (share done of the present part, what it is), many times a second.
@@ -76,35 +76,31 @@ def open_target(load: Load, progress: Callable[[float, str], None]) -> Target:
     if dtype is None:
         raise ModelError(f'dtype = "{load.dtype}": known are {", ".join(DTYPES)}')
     threads = load.threads or psutil.cpu_count() or 1
-    torch.set_num_threads(threads)
+    # What is left to torch is small, and its threads would take turns with the kernels' own.
+    torch.set_num_threads(1)
     weights = open_weights(Path(load.path), progress)
-    kinds = [kind for kind in Linears if kind is Linears.BLOCKS or can_pack(torch.float32)]
-    bodies = (CpuBody(weights.spec, dtype, kind) for kind in kinds)
-    return prove(weights, dtype, bodies, load, progress)
+    return prove(weights, dtype, CpuBody(weights.spec, dtype, threads), load, progress)
 
 
 def prove(
     weights: Weights,
     dtype: torch.dtype,
-    bodies: Iterable[CpuBody],
+    body: CpuBody,
     load: Load,
     progress: Callable[[float, str], None],
 ) -> Target:
-    """Return a target over the first of `bodies` that passes the self-test, else over the last."""
+    """Return a target over `body`, with what the self-test says of it."""
     spec = weights.spec
-    for body in bodies:
-        model = open_model(weights, body, dtype, progress)
-        slots = slots_for(spec, dtype, load.kv_tokens, psutil.virtual_memory().available)
-        body.reserve(slots)
-        progress(1.0, "self-test: are rows independent of each other?")
-        exact = is_invariant(model, load.max_rows)
-        if exact:
-            break
+    model = open_model(weights, body, dtype, progress)
+    slots = slots_for(spec, dtype, load.kv_tokens, psutil.virtual_memory().available)
+    body.reserve(slots)
+    progress(1.0, "self-test: are rows independent of each other?")
+    exact = is_invariant(model, load.max_rows)
     return Target(
         spec=spec,
         exact=exact,
         fingerprint=_fingerprint(spec, load.dtype, body.digest),
-        linears=body.linears,
+        kernels=body.kernels,
         slots=slots,
         memory_bytes=slots * bytes_per_slot(spec, dtype) + body.weight_bytes,
         trial=time_steps(model, load.max_rows),
@@ -117,7 +113,7 @@ def prove(
 
 def _fingerprint(spec: ModelSpec, dtype: str, body: str) -> str:
     """R6: everything that may change a bit, hashed."""
-    processor = torch.backends.cpu.get_cpu_capability()  # oneDNN and MKL pick kernels by it
+    processor = torch.backends.cpu.get_cpu_capability()
     versions = [torch.__version__, processor]
-    parts = [spec.digest, dtype, body, versions, torch.get_num_threads(), RANKS]
+    parts = [spec.digest, dtype, body, versions, RANKS]
     return hashlib.sha256(msgpack.packb(parts)).hexdigest()[:16]

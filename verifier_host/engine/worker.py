@@ -72,7 +72,7 @@ class Target(Protocol):
     @property
     def fingerprint(self) -> str: ...
     @property
-    def linears(self) -> str: ...
+    def kernels(self) -> str: ...
     @property
     def memory_bytes(self) -> int: ...
     @property
@@ -123,7 +123,7 @@ def run(open_target: Callable[[Load, Progress], Target]) -> NoReturn:
             vocabulary=spec.vocabulary,
             end_ids=spec.end_ids,
             load_seconds=time.monotonic() - began,
-            linears=target.linears,
+            kernels=target.kernels,
             memory_bytes=target.memory_bytes,
         )
     )
