@@ -4,11 +4,13 @@ Waits until the nodes have found the host through the DHT, streams one answer th
 with drafted tokens shown differently, then answers the demo prompts with drafting off and on and
 prints one table. Whatever happens, no process stays behind (unless `--keep` asks for it).
 
-    python -m benchmarks.demo [--keep] [--prompts 12] [--tokens 96] [--json PATH]
+    python -m benchmarks.demo [--keep] [--prompts 12] [--tokens 96] [--host-threads N]
+                             [--json PATH]
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -172,10 +174,18 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     parser.add_argument("--prompts", type=int, default=12, help="how many (default 12)")
     parser.add_argument("--tokens", type=int, default=96, help="per answer at most (default 96)")
+    parser.add_argument(
+        "--host-threads",
+        type=int,
+        default=max(1, (os.cpu_count() or 2) // 2),
+        help="cores of the target; a contributor's are not the host's, so by default the nodes"
+        " have the other half of this machine's (default %(default)s)",
+    )
     parser.add_argument("--json", type=Path, help="also write the table as JSON")
     flags = parser.parse_args()
     try:
-        with Fleet(Path(".demo"), nodes=2) as fleet:
+        threads = {"NEXUS_MODEL_THREADS": str(flags.host_threads)}
+        with Fleet(Path(".demo"), nodes=2, environment=threads) as fleet:
             fleet.start()
             fleet.wait_ready(READY_SECONDS, _progress)
             same = run(fleet, load_prompts(flags.prompts), flags.tokens, flags.json)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 MAX_TREE_ROWS = 16  # of one session in a step; chosen: beyond it a CPU pays per row (`times.py`)
 FIRST_BUDGET = 8  # of a session nothing is known of; chosen
 LEAST_BUDGET = 4  # below it a node cannot show what it is worth
-FLOOR = 0.02  # survival below which a node drafts no chain on (`nexusnode/draft/frontier.py`)
+FLOOR = 0.02  # survival below which a guess is not asked for
 BREADTH = 1.5  # guesses asked for per row worth having in a chain: room for siblings
 
 HOLD_SHARE = 0.6  # a hold never lasts longer, in steps of one row
@@ -57,6 +57,10 @@ class Awaited:
         """Return what a step is expected to commit with a chain of so many guesses."""
         return 1.0 + self.alpha * (1.0 - self.best**chain) / (1.0 - self.best)
 
+    def late_tokens(self, chain: int) -> float:
+        """Return the same where a step without it commits a token first: its own, or it ends."""
+        return 1.0 + self.best * (self.tokens(max(0, chain - 1)) - 1.0)
+
 
 def hold_seconds(
     awaited: Sequence[Awaited], others: int, speed: float, curve: Sequence[float]
@@ -75,16 +79,17 @@ def hold_seconds(
     plain = curve[min(sessions, last)]
     won = len(awaited) + speed
 
-    def step(seconds: float, most: int) -> tuple[float, float]:
+    def step(seconds: float, most: int, is_late: bool = False) -> tuple[float, float]:
         """Return tokens and seconds of the step with the chains that are there by then."""
         chains = [min(most, one.arrived(seconds)) for one in awaited]
         rows = sessions + sum(min(MAX_TREE_ROWS, math.ceil(BREADTH * k)) for k in chains)
-        tokens = sum(one.tokens(k) for one, k in zip(awaited, chains, strict=True))
+        count = Awaited.late_tokens if is_late else Awaited.tokens
+        tokens = sum(count(one, k) for one, k in zip(awaited, chains, strict=True))
         return speed + tokens, curve[min(rows, last)]
 
     now = won / plain
     for k in range(1, HOLD_GUESSES + 1):
-        tokens, seconds = step(plain, k)
+        tokens, seconds = step(plain, k, is_late=True)
         now = max(now, (won + tokens) / (plain + seconds))
     best, best_rate = 0.0, (1.0 + HOLD_GAIN) * now
     for k in range(1, HOLD_GUESSES + 1):
