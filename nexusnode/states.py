@@ -12,6 +12,8 @@ class State(Enum):
     """What the policy allows now."""
 
     RUNNING = "running"
+    THROTTLED = "throttled"
+    FINISHING = "finishing"
     PAUSED = "paused"
 
 
@@ -22,7 +24,18 @@ class Reason(Enum):
     USER_PAUSE = "user-pause"
     SNOOZE = "snooze"
     PAUSE_UNKNOWN = "pause-unknown"
+    FINISH = "finish-then-pause"
+    SUSPENDING = "suspending"
+    HOT = "hot"
+    BATTERY = "battery"
+    EXCLUSIVE_APP = "exclusive-app"
+    FULLSCREEN = "fullscreen"
+    GPU_BUSY = "gpu-busy"
     NO_MEMORY = "no-memory"
+    SCHEDULE = "schedule"
+    METERED = "metered"
+    BANDWIDTH = "bandwidth-used-up"
+    DISK = "disk"
     IDLE_UNKNOWN = "idle-unknown"
     INPUT = "input"
     OK = "ok"

@@ -13,6 +13,7 @@ from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.policy.facts import Wish
+from p2p.errors import ControlError
 
 
 class Api:
@@ -61,7 +62,7 @@ class Api:
             case "quit":
                 self._contributor.stop()
                 return Nothing()
-        raise AssertionError(f"{request.method} is in METHODS and not here")
+        raise ControlError(f"this node cannot do {request.method} yet", "control.unknown-method")
 
     async def _keep_wish(self) -> None:
         """Have the last wish outlast a restart. It is carried out meanwhile: a disk may be slow."""

@@ -212,6 +212,8 @@ class Contributor:
             hosts=tuple(self._host_view(host) for host in self._hosts.all),
             bootstrap_peers=self._hosts.directory_servers,
             uptime_seconds=trio.current_time() - self._started,
+            duty=1.0,
+            autostart=False,
         )
 
     def _missing(self, decision: Decision) -> list[Missing]:
