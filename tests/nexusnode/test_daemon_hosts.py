@@ -13,7 +13,7 @@ from nexusnode.draft.messages import Growth
 from nexusnode.policy.facts import Limits
 from nexusnode.states import HostState
 from p2p.errors import PeerGone
-from p2p.network.memory import MemoryNetwork
+from p2p.network.memory import MemoryNetwork, MemoryTransport
 from p2p.network.weather import Weather
 from p2p.wire.identity import Identity
 from p2p.wire.messages import ByeReason, CloseReason
@@ -344,6 +344,37 @@ async def test_a_newer_record_with_other_addresses_is_dialled_at_once(
         assert node.hosts.all[0].addresses == ("/memory/new",)
         assert node.hosts.all[0].attempts < attempts
         assert "/memory/new" in node.hosts.all[0].reason
+
+
+async def test_news_that_come_while_a_host_is_dialled_count_once(
+    fake_node: Any,
+    workers: Any,
+    wait_until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    dialled: list[tuple[str, float]] = []
+
+    async def dial(transport: Any, peer: Any, addresses: tuple[str, ...], seconds: float) -> None:
+        dialled.append((addresses[0], trio.current_time()))
+        if len(dialled) > 20:  # an endless loop shows as a count that is too high
+            await trio.sleep_forever()
+        await trio.sleep(5)
+        raise PeerGone("nobody is there")
+
+    monkeypatch.setattr(MemoryTransport, "dial", dial)
+    async with fake_node(MemoryNetwork(), workers) as node:
+        node.hosts.found(record(b"h" * 32, seq=5))
+        await wait_until(lambda: len(dialled) == 1)
+        await trio.sleep(1)
+
+        node.hosts.found(record(b"h" * 32, seq=6, address="/memory/new"))
+        await wait_until(lambda: len(dialled) == 2)
+        assert dialled[1][0] == "/memory/new"
+        assert dialled[1][1] == pytest.approx(dialled[0][1] + 5)
+
+        await trio.sleep(300)
+        assert 3 <= len(dialled) < 20
 
 
 @pytest.mark.parametrize("count", [1, 10])

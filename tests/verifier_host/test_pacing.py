@@ -1,5 +1,7 @@
 """When to hold, when drafts are not worth their rows, and how many to ask for."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from verifier_host.messages import Guesses, Sampling, Start
 from verifier_host.scheduling.holds import Holds
 from verifier_host.scheduling.pacing import (
     HOLD_MISSES,
-    HOLD_PAUSE,
+    HOLD_PAUSES,
     HOLD_SHARE,
     LEAST_BUDGET,
     MAX_TREE_ROWS,
@@ -16,12 +18,12 @@ from verifier_host.scheduling.pacing import (
     PROBE,
     WINDOW,
     Arrivals,
-    Awaited,
+    Coming,
     Pace,
+    Rate,
     Worth,
     budget,
-    hold_seconds,
-    worth_waiting,
+    wait_seconds,
 )
 from verifier_host.scheduling.sessions import Session
 from verifier_host.scheduling.survival import Survival
@@ -33,88 +35,124 @@ FLAT = [1.0] * 65
 STEEP = [max(1, rows) * 1.0 for rows in range(65)]
 
 
-def near(**changes: float) -> Awaited:
-    values = {"first_seconds": 0.005, "each_seconds": 0.003, "alpha": 0.85, "best": 0.7} | changes
-    return Awaited(**values)
+RATE = 1.5 / STEP  # tokens a second
+CHANCES = (0.8, 0.55, 0.4, 0.3, 0.2, 0.15)
+
+
+def near(
+    next_seconds: float = 0.005,
+    each_seconds: float = 0.003,
+    chances: Sequence[float] = CHANCES,
+) -> Coming:
+    return Coming(next_seconds, each_seconds, next_seconds + 0.002, chances)
 
 
 def test_a_draft_that_is_almost_there_is_waited_for() -> None:
-    assert 0.005 <= hold_seconds([near()], 0, 0.0, CURVE) < HOLD_SHARE * STEP
+    assert wait_seconds([near()], 1, RATE, CURVE) >= 0.005
 
 
 def test_a_draft_that_comes_after_the_step_is_not_waited_for() -> None:
-    assert hold_seconds([near(first_seconds=STEP)], 0, 0.0, CURVE) == 0
+    assert wait_seconds([near(next_seconds=STEP)], 1, RATE, CURVE) == 0
 
 
 def test_one_session_does_not_hold_up_many() -> None:
-    assert hold_seconds([near()], 12, 12 * 2.5, CURVE) == 0
-
-
-def test_a_draft_later_than_the_longest_hold_is_not_waited_for() -> None:
-    assert hold_seconds([near(first_seconds=HOLD_SHARE * STEP + 1e-6)], 0, 0.0, CURVE) == 0
+    assert wait_seconds([near()], 13, 13 * RATE, CURVE) == 0
 
 
 def test_drafts_that_hardly_ever_hold_are_not_waited_for() -> None:
-    assert hold_seconds([near(alpha=0.05, best=0.05)], 0, 0.0, CURVE) == 0
+    assert wait_seconds([near(chances=(0.05,) * 6)], 1, RATE, CURVE) == 0
 
 
 def test_more_is_waited_for_where_guesses_come_faster() -> None:
-    slow, fast = near(each_seconds=0.009), near(each_seconds=0.0005)
+    slow = wait_seconds([near(each_seconds=0.03)], 1, RATE, CURVE)
+    fast = wait_seconds([near(each_seconds=0.0005)], 1, RATE, CURVE)
 
-    assert fast.arrived(0.01) > slow.arrived(0.01)
-    assert hold_seconds([fast], 0, 0.0, CURVE) > 0
+    assert slow == 0.005  # the first alone
+    assert fast > slow
 
 
 def test_rows_that_cost_a_step_each_are_not_waited_for() -> None:
-    assert hold_seconds([near()], 0, 0.0, STEEP) == 0
-
-
-def test_the_next_guess_is_worth_its_wait_while_it_brings_more_than_the_time_costs() -> None:
-    assert worth_waiting(0.11, each_seconds=0.002, speed=2.5, step=STEP)
-    assert not worth_waiting(0.09, each_seconds=0.002, speed=2.5, step=STEP)
-
-
-awaited = st.builds(
-    Awaited,
-    first_seconds=st.floats(0, 0.2),
-    each_seconds=st.floats(1e-5, 0.2),
-    alpha=st.floats(0.05, 0.98),
-    best=st.floats(0.05, 0.98),
-)
+    assert wait_seconds([near()], 1, 1.5, STEEP) == 0
 
 
 @pytest.mark.slow
 @given(
-    st.lists(awaited, min_size=1, max_size=6),
-    st.integers(0, 20),
-    st.floats(1, 17),
+    st.lists(
+        st.builds(
+            near,
+            next_seconds=st.floats(0, 0.2),
+            each_seconds=st.floats(1e-5, 0.2),
+            chances=st.lists(st.floats(0, 1), max_size=6),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 80),
+    st.floats(1, 1000),
     st.floats(1e-4, 1),
     st.floats(0, 1),
 )
-def test_no_hold_lasts_too_long(
-    waiting: list[Awaited], others: int, speed: float, step: float, slope: float
+def test_no_wait_costs_more_than_all_that_may_come(
+    coming: list[Coming], rows: int, rate: float, step: float, slope: float
 ) -> None:
     curve = [step * (1 + slope * max(0, rows - 1)) for rows in range(65)]
 
-    seconds = hold_seconds(waiting, others, others * speed, curve)
+    seconds = wait_seconds(coming, rows, rate, curve)
 
-    assert 0 <= seconds <= HOLD_SHARE * step * 1.000001
+    assert 0 <= rate * seconds <= max(1e-6 * rate, sum(sum(one.chances) for one in coming))
+
+
+def test_a_rate_is_of_late_steps_and_not_of_rests() -> None:
+    rate = Rate()
+    assert rate.or_else(7.0) == 7.0
+
+    for at in range(100):
+        rate.record(2, at * 0.1)
+    rate.rest()
+    rate.record(2, 1000.0)
+    assert rate.or_else(7.0) == pytest.approx(20.0)
+
+    for at in range(100):
+        rate.record(1, 1000.0 + at * 0.1)
+    assert rate.or_else(7.0) == pytest.approx(10.0, rel=0.01)
+
+
+def expected(arrivals: Arrivals, now: float) -> tuple[float, float]:
+    """Seconds to the next guess and from one to the next; both 0 if none is to be waited for."""
+    coming = arrivals.coming(now, STEP, CHANCES)
+    return (coming.next_seconds, coming.each_seconds) if coming else (0.0, 0.0)
 
 
 def test_only_holds_teach_how_soon_guesses_come() -> None:
     arrivals = Arrivals(Pace())
     arrivals.commit(10.0)
     arrivals.arrive(1, 10.04)
-    assert arrivals.first_seconds(10.0, STEP) == pytest.approx(0.1 * STEP)
+    arrivals.commit(20.0)
+    assert expected(arrivals, 20.0) == pytest.approx((0.3 * STEP, 0.1 * STEP))
 
     arrivals.is_held = True
-    arrivals.arrive(1, 10.003)
-    arrivals.arrive(2, 10.007)
-    arrivals.arrive(0, 10.008)
+    arrivals.arrive(1, 20.003)
+    arrivals.arrive(2, 20.007)
+    arrivals.arrive(0, 20.008)
+    assert expected(arrivals, 20.008) == pytest.approx((0.003, 0.004))
 
-    assert arrivals.first_seconds(10.0, STEP) == pytest.approx(0.003)
-    assert arrivals.first_seconds(10.5, STEP) == 0
-    assert arrivals.each_seconds(STEP) == pytest.approx(0.002)
+    arrivals.commit(30.0)
+    assert expected(arrivals, 30.0) == pytest.approx((0.003, 0.004))
+
+
+def test_what_is_late_is_given_up_and_expected_later_the_next_time() -> None:
+    arrivals = Arrivals(Pace(0.004, 0.002))
+    arrivals.commit(10.0)
+    arrivals.is_held = True
+
+    coming = arrivals.coming(10.001, STEP, CHANCES)
+    assert coming is not None
+    assert coming.next_seconds == pytest.approx(0.003)
+    assert coming.late_seconds == pytest.approx(1.25 * 0.004 + 0.001 - 0.001)
+    assert arrivals.coming(10.0061, STEP, CHANCES) is None
+
+    arrivals.commit(20.0)
+    assert expected(arrivals, 20.0) == pytest.approx((0.006, 0.002))
 
 
 def test_a_new_session_starts_from_what_others_have_shown() -> None:
@@ -128,22 +166,24 @@ def test_a_new_session_starts_from_what_others_have_shown() -> None:
     later = Arrivals(shared)
     later.commit(20.0)
 
-    assert later.first_seconds(20.0, STEP) == pytest.approx(0.004)
-    assert later.each_seconds(STEP) == pytest.approx(0.002)
+    assert expected(later, 20.0) == pytest.approx((0.004, 0.002))
 
 
-def test_three_holds_in_vain_end_them_for_256_steps() -> None:
+def test_three_holds_in_vain_end_them_for_longer_and_longer() -> None:
     arrivals = Arrivals(Pace())
-    for _ in range(HOLD_MISSES):
-        assert arrivals.first_seconds(0.0, STEP) is not None
-        arrivals.is_held = True
-        arrivals.commit(0.0)
+    pauses = []
+    for _ in range(8):
+        for _ in range(HOLD_MISSES):
+            assert arrivals.coming(0.0, STEP, CHANCES) is not None
+            arrivals.is_held = True
+            arrivals.commit(0.0)
+        pauses.append(1)
+        while arrivals.coming(0.0, STEP, CHANCES) is None:
+            arrivals.commit(0.0)
+            pauses[-1] += 1
 
-    pauses = 0
-    while arrivals.first_seconds(0.0, STEP) is None:
-        arrivals.commit(0.0)
-        pauses += 1
-    assert pauses == HOLD_PAUSE - 1
+    assert pauses == [16, 32, 64, 128, 256, 512, 1024, 1024]
+    assert (pauses[0], pauses[-1]) == HOLD_PAUSES
 
 
 def test_drafts_that_bring_nothing_get_no_rows_for_longer_and_longer() -> None:
@@ -222,7 +262,7 @@ def holding(sessions: int = 1) -> list[Session]:
     found = []
     for number in range(1, sessions + 1):
         start = Start(number, (1, 2), (), b"12345678", Sampling(), 100, b"")
-        session = Session(start, number, 100, 1000, Pace())
+        session = Session(start, number, 100, 1000, Pace(0.004, 0.002))
         session.tree.add(1, 2, 1, [0], [50], [250])
         session.tree.commit([51], session.tree.arrivals)
         session.record([51], 10.0)
@@ -270,18 +310,22 @@ def test_a_hold_goes_on_while_one_of_two_has_nothing() -> None:
     assert until is not None
 
     send(roots[0], Guesses(1, 1, 3, 2, (0,), (60,), b"\x01"), 10.001)
-    assert holds.until(roots, Survival(), CURVE, 10.001) == until
+    more = holds.until(roots, Survival(), CURVE, 10.001)
+    assert more is not None
+    assert more > 10.001
     assert holds.until(roots[:1], Survival(), CURVE, 10.001) is None  # the other was cancelled
 
 
-@pytest.mark.parametrize("why", ["fresh", "has a guess", "no drafter", "not worth it", "missed"])
+@pytest.mark.parametrize(
+    "why", ["fresh", "has a poor guess", "no drafter", "not worth it", "missed"]
+)
 def test_a_session_is_not_held_for_when_it_makes_no_sense(why: str) -> None:
     (session,) = holding()
     match why:
         case "fresh":
             session.is_fresh = True
-        case "has a guess":
-            send(session, Guesses(1, 1, 3, 2, (0,), (60,), b"\xff"), 10.0)
+        case "has a poor guess":
+            send(session, Guesses(1, 1, 3, 2, (0,), (60,), b"\x10"), 10.0)
         case "no drafter":
             session.tree.leave(1)
         case "not worth it":

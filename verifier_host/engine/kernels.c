@@ -527,6 +527,10 @@ typedef struct {
   float *out;
 } Product;
 
+#define LINE 64            /* bytes of a cache line */
+#define FETCHED_AHEAD 4096 /* bytes of weights: with many sums to do, a processor alone does not look
+                            * far enough ahead (12 rows took 47 ms without, 29 with: AVX-512) */
+
 /* Outputs a panel is wide. */
 int NAME(panel)(void) { return PANEL; }
 
@@ -547,6 +551,9 @@ INLINE void multiply_panel(const int high, const int is_bf16, const Product *job
     for (int v = 0; v < NARROW; v++)
       own[v] = is_bf16 ? AS_REAL(SHIFT_LEFT(LOAD_HALVES(narrow + k * PANEL + v * LANES), 16))
                        : LOAD(weight + k * PANEL + v * LANES);
+    const char *at_k = (const char *)m->panels + (first * inputs + k * PANEL) * (is_bf16 ? 2 : 4);
+    for (int at = 0; at < PANEL * (is_bf16 ? 2 : 4); at += LINE)
+      __builtin_prefetch(at_k + FETCHED_AHEAD + at);
     for (int r = 0; r < high; r++) {
       Vec each = SET(x[r * inputs + k]);
       for (int v = 0; v < NARROW; v++) sum[r][v] = FMA(each, own[v], sum[r][v]);

@@ -13,7 +13,7 @@ from itertools import product
 
 WINDOW = 16  # steps
 TRIAL = {False: 1, True: 2}  # windows of plain, of drafting, to judge it: the latter's vary more
-BEGIN = 4  # windows of drafting before the first trial of plain
+BEGIN = 2  # windows of drafting before the first trial of plain
 RETRIES = (
     16,
     128,

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from verifier_host.scheduling.pacing import (
+    BREADTH,
+    HOLD_GUESSES,
     HOLD_SHARE,
-    Awaited,
+    Coming,
     Pace,
-    hold_seconds,
-    worth_waiting,
+    Rate,
+    wait_seconds,
 )
-from verifier_host.scheduling.sessions import Session
+from verifier_host.scheduling.sessions import Session, is_hosts_alone
 from verifier_host.scheduling.survival import Survival
 
-_SLACK = (1.25, 0.001)  # of the predicted wait, and seconds; chosen
+_USUAL_SPEED = 1.5  # tokens a step, before any was counted
 
 
 class Holds:
@@ -20,35 +22,41 @@ class Holds:
 
     def __init__(self) -> None:
         self.pace = Pace()
+        self.rate = Rate()
         self.count = 0
         self.seconds = 0.0
         self._begun: float | None = None
-        self._deadline = 0.0
-        self._awaited: list[Session] = []
 
     def until(
         self, roots: Sequence[Session], survival: Survival, curve: Sequence[float], now: float
     ) -> float | None:
-        """Return until when to wait for messages; None = step now.
+        """Return until when to wait for messages; None = step now. To be asked again after each.
 
         Args:
             roots: every session of the step; none of them has a prompt to compute.
             curve: seconds of a step of R rows.
         """
-        if self._begun is None:
-            return self._begin(roots, survival, curve, now)
-        step_seconds = curve[1]
-        speed = sum(session.speed for session in roots)
-        held = [session for session in self._awaited if session in roots]
-        if now >= self._deadline or not held:
+        begun = now if self._begun is None else self._begun
+        longest = begun + HOLD_SHARE * curve[1]
+        if now >= longest or any(session.is_fresh for session in roots):
             return None
-        if all(session.is_fed(survival) for session in held):
-            each = min(session.arrivals.each_seconds(step_seconds) for session in held)
-            gain = sum(_next_survival(session, survival) for session in held)
-            if not worth_waiting(gain, each, speed, step_seconds):
-                return None
-            return min(self._deadline, now + 2 * each)
-        return self._deadline
+        awaited: list[tuple[Session, Coming]] = []
+        rows = float(len(roots))
+        for session in roots:
+            depth, coming = _coming(session, survival, curve[1], now)
+            rows += BREADTH * depth
+            if coming is not None:
+                awaited.append((session, coming))
+        if not awaited:
+            return None
+        rate = self.rate.or_else(_USUAL_SPEED * len(roots) / curve[1])
+        found = [coming for _, coming in awaited]
+        if not wait_seconds(found, round(rows), rate, curve):
+            return None
+        self._begun = begun
+        for session, _ in awaited:
+            session.arrivals.is_held = True
+        return min(longest, now + min(coming.late_seconds for coming in found))
 
     def end(self, now: float) -> None:
         """A step starts."""
@@ -56,46 +64,26 @@ class Holds:
             self.count += 1
             self.seconds += now - self._begun
         self._begun = None
-        self._awaited = []
-
-    def _begin(
-        self, roots: Sequence[Session], survival: Survival, curve: Sequence[float], now: float
-    ) -> float | None:
-        if any(session.is_fresh for session in roots):
-            return None
-        step_seconds = curve[1]
-        waited, awaited = [], []
-        for session in roots:
-            first = session.arrivals.first_seconds(now, step_seconds)
-            is_open = session.has_nodes and session.worth.is_drafting
-            if not is_open or first is None or session.is_fed(survival):
-                continue
-            each = session.arrivals.each_seconds(step_seconds)
-            waited.append(session)
-            awaited.append(Awaited(first, each, session.alpha, session.best))
-        if not awaited:
-            return None
-        others = [session.speed for session in roots if session not in waited]
-        seconds = hold_seconds(awaited, len(others), sum(others), curve)
-        if not seconds:
-            return None
-        for session in waited:
-            session.arrivals.is_held = True
-        factor, slack = _SLACK
-        self._begun, self._awaited = now, waited
-        self._deadline = now + min(factor * seconds + slack, HOLD_SHARE * step_seconds)
-        return self._deadline
 
 
-def _next_survival(session: Session, survival: Survival) -> float:
-    """Return the chance that a guess behind the best ones that are there is reached and right."""
-    chance, depth, children = 1.0, 0, session.children()
+def _coming(
+    session: Session, survival: Survival, step_seconds: float, now: float
+) -> tuple[int, Coming | None]:
+    """Return how deep its nodes' best guesses go, and what is to come behind them.
+
+    A guess of the host's own there that is as good as a node's is not waited to be improved.
+    """
+    reach, depth, children = 1.0, 0, session.children()
     while children:
-        depth += 1
-        best, guess = max(
-            ((survival.chance(guess, depth), guess) for guess in children.values()),
-            key=lambda pair: pair[0],
-        )
-        chance *= best
-        children = guess.children
-    return chance * session.alpha
+        ranked = [(survival.chance(guess, depth + 1), guess) for guess in children.values()]
+        of_nodes = [pair for pair in ranked if not is_hosts_alone(pair[1])]
+        if not of_nodes:
+            if max(chance for chance, _ in ranked) >= session.alpha:
+                return depth, None
+            break
+        chance, guess = max(of_nodes, key=lambda pair: pair[0])
+        reach, depth, children = reach * chance, depth + 1, guess.children
+    if not session.has_nodes or not session.worth.is_drafting:
+        return depth, None
+    chances = [reach * session.alpha * session.best**at for at in range(HOLD_GUESSES)]
+    return depth, session.arrivals.coming(now, step_seconds, chances)

@@ -15,13 +15,15 @@ LEAST_BUDGET = 4  # below it a node cannot show what it is worth
 FLOOR = 0.02  # survival below which a guess is not asked for
 BREADTH = 1.5  # guesses asked for per row worth having in a chain: room for siblings
 
-HOLD_SHARE = 0.6  # a hold never lasts longer, in steps of one row
-HOLD_GAIN = 0.05  # predicted gain below which none is made: an estimate may be off by as much
+HOLD_SHARE = 0.75  # a hold never lasts longer, in steps of one row
+HOLD_GAIN = 0.05  # tokens it must be worth beyond its cost: an estimate may be off by as much
 HOLD_MISSES = 3  # holds in vain after which a session is not waited for …
-HOLD_PAUSE = 256  # … for so many steps
-HOLD_GUESSES = 6  # deepest chain a hold is planned for; arrivals may end it sooner or later
-_FIRST_DELAY_SHARE = 0.1  # of a step, believed before any drafter was waited for
-_FIRST_DRAFT_SHARE = 0.04
+HOLD_PAUSES = (16, 1024)  # … for so many steps: first, and longest
+HOLD_GUESSES = 6  # of a session that are looked ahead to; what comes decides anew
+_LATE = (0.25, 0.001)  # of what was expected, and seconds: later than that it is given up; chosen
+_FIRST_SHARE, _EACH_SHARE = 0.3, 0.1  # of a step, believed before any drafter was waited for
+LATER = 1.5  # times what was expected, after a hold in vain
+_RATE_MEMORY = 0.1  # weight of a step
 
 WINDOW = 64  # steps with tree rows over which their worth is judged
 PROBE = 16  # the same after a pause
@@ -30,86 +32,76 @@ PAUSES = (16, 1024)  # steps without drafts: first, and longest
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
-    """A session without a guess below its root, whose drafters may soon send one.
+class Coming:
+    """Guesses of one session that are on their way.
 
     Attributes:
-        first_seconds: until its first guess is expected.
-        each_seconds: a further guess on it takes.
-        alpha: chance that the drafters hold the next token, in some candidate.
-        best: chance that it is their best candidate, the one the chain goes on with.
+        next_seconds: until the next is expected.
+        each_seconds: a further one takes.
+        late_seconds: until the next is given up.
+        chances: that the next, the one behind it … is reached and right.
     """
 
-    first_seconds: float
+    next_seconds: float
     each_seconds: float
-    alpha: float
-    best: float
-
-    def arrived(self, seconds: float) -> int:
-        """Return how long a chain is there after so many seconds."""
-        if seconds < self.first_seconds:
-            return 0
-        return min(
-            MAX_TREE_ROWS, 1 + math.floor((seconds - self.first_seconds) / self.each_seconds)
-        )
-
-    def tokens(self, chain: int) -> float:
-        """Return what a step is expected to commit with a chain of so many guesses."""
-        return 1.0 + self.alpha * (1.0 - self.best**chain) / (1.0 - self.best)
-
-    def late_tokens(self, chain: int) -> float:
-        """Return the same where a step without it commits a token first: its own, or it ends."""
-        return 1.0 + self.best * (self.tokens(max(0, chain - 1)) - 1.0)
+    late_seconds: float
+    chances: Sequence[float]
 
 
-def hold_seconds(
-    awaited: Sequence[Awaited], others: int, speed: float, curve: Sequence[float]
-) -> float:
-    """Return how long to delay the step for drafts on their way; 0 = step now.
+def wait_seconds(coming: Sequence[Coming], rows: int, rate: float, curve: Sequence[float]) -> float:
+    """Return how long to delay a step for guesses on their way; 0 = step now.
 
-    Holding for a chain of k and stepping with it is compared with a step now, in which the awaited
-    sessions win one token each while their chains grow, and the step with those behind it.
+    Waiting costs what the engine makes of its time, and so do the seconds that more rows add to
+    the step; a guess brings its chance. Stopping where gain less cost is greatest makes the most
+    tokens a second in the long run (renewal reward, as in Dinkelbach 1967).
 
     Args:
-        others: sessions of the step that are not awaited.
-        speed: tokens that those commit in a step.
+        rows: of the step without them.
+        rate: tokens a second of late.
         curve: seconds of a step of R rows.
     """
-    sessions, last = len(awaited) + others, len(curve) - 1
-    plain = curve[min(sessions, last)]
-    won = len(awaited) + speed
-
-    def step(seconds: float, most: int, is_late: bool = False) -> tuple[float, float]:
-        """Return tokens and seconds of the step with the chains that are there by then."""
-        chains = [min(most, one.arrived(seconds)) for one in awaited]
-        rows = sessions + sum(min(MAX_TREE_ROWS, math.ceil(BREADTH * k)) for k in chains)
-        count = Awaited.late_tokens if is_late else Awaited.tokens
-        tokens = sum(count(one, k) for one, k in zip(awaited, chains, strict=True))
-        return speed + tokens, curve[min(rows, last)]
-
-    now = won / plain
-    for k in range(1, HOLD_GUESSES + 1):
-        tokens, seconds = step(plain, k, is_late=True)
-        now = max(now, (won + tokens) / (plain + seconds))
-    best, best_rate = 0.0, (1.0 + HOLD_GAIN) * now
-    for k in range(1, HOLD_GUESSES + 1):
-        wait = max(one.first_seconds + (k - 1) * one.each_seconds for one in awaited)
-        if wait > HOLD_SHARE * curve[1]:
-            break
-        tokens, seconds = step(wait, k)
-        if tokens / (wait + seconds) > best_rate:
-            best, best_rate = wait, tokens / (wait + seconds)
-    return best
+    last = len(curve) - 1
+    arrivals = sorted(
+        (one.next_seconds + at * one.each_seconds, chance)
+        for one in coming
+        for at, chance in enumerate(one.chances)
+    )
+    base = curve[min(rows, last)]
+    gain, best, best_seconds = 0.0, HOLD_GAIN, 0.0
+    for count, (seconds, chance) in enumerate(arrivals, start=1):
+        gain += chance
+        more = curve[min(rows + math.ceil(BREADTH * count), last)] - base
+        if gain - rate * (seconds + more) > best:
+            best, best_seconds = gain - rate * (seconds + more), max(seconds, 1e-6)
+    return best_seconds
 
 
-def worth_waiting(survival_next: float, each_seconds: float, speed: float, step: float) -> bool:
-    """Say whether one more guess pays for its wait, in a hold that others end by themselves."""
-    return survival_next > each_seconds * speed / step
+class Rate:
+    """Tokens a second of late, over all sessions."""
+
+    def __init__(self) -> None:
+        self._tokens = self._seconds = 0.0
+        self._last: float | None = None
+
+    def record(self, tokens: int, now: float) -> None:
+        """A step has ended, and so many tokens are final."""
+        last, self._last = self._last, now
+        if last is not None:
+            self._tokens += _RATE_MEMORY * (tokens - self._tokens)
+            self._seconds += _RATE_MEMORY * (now - last - self._seconds)
+
+    def rest(self, now: float | None = None) -> None:
+        """The time until `now`, or the next step, is nobody's."""
+        self._last = now
+
+    def or_else(self, guess: float) -> float:
+        """Return the rate, or `guess` while nothing is known."""
+        return self._tokens / self._seconds if self._seconds else guess
 
 
 @dataclass(slots=True)
 class Pace:
-    """Seconds from a commit to the first guess behind it, and from guess to guess."""
+    """Seconds from a commit to the first guess behind it, and from one decode's to the next's."""
 
     first: float | None = None
     each: float | None = None
@@ -133,6 +125,8 @@ class Arrivals:
         self._last: float | None = None
         self._misses = 0
         self._pause = 0
+        self._next_pause = HOLD_PAUSES[0]
+        self._expected = 0.0
 
     def commit(self, now: float) -> None:
         """A step has ended."""
@@ -145,33 +139,36 @@ class Arrivals:
 
     def arrive(self, live: int, now: float) -> None:
         """`live` new guesses have come."""
-        if not self.is_held or not live:
+        if not live:
             return
-        for pace in (self._own, self._shared):
-            if self._last is None:
-                pace.first = _mean(pace.first, now - self.committed)
-            else:
-                pace.each = _mean(pace.each, (now - self._last) / live)
-        self._misses = 0
+        if self.is_held:
+            for pace in (self._own, self._shared):
+                if self._last is None:
+                    pace.first = _mean(pace.first, now - self.committed)
+                else:
+                    pace.each = _mean(pace.each, now - self._last)
+            self._misses, self._next_pause = 0, HOLD_PAUSES[0]
         self._last = now
 
-    def first_seconds(self, now: float, step_seconds: float) -> float | None:
-        """Return how long until the first guess is expected; None = not to be waited for."""
-        if self._pause:
+    def coming(self, now: float, step_seconds: float, chances: Sequence[float]) -> Coming | None:
+        """Return what is on its way; None = nothing that is to be waited for."""
+        first = self._own.first or step_seconds * _FIRST_SHARE
+        each = self._own.each or step_seconds * _EACH_SHARE
+        since, takes = (self.committed, first) if self._last is None else (self._last, each)
+        self._expected = first
+        factor, slack = _LATE
+        late = since + (1.0 + factor) * takes + slack - now
+        if self._pause or late <= 0:
             return None
-        first = self._own.first
-        delay = step_seconds * _FIRST_DELAY_SHARE if first is None else first
-        return max(0.0, self.committed + delay - now)
-
-    def each_seconds(self, step_seconds: float) -> float:
-        """Return how long a further guess takes."""
-        each = self._own.each
-        return step_seconds * _FIRST_DRAFT_SHARE if each is None else max(1e-5, each)
+        return Coming(max(0.0, since + takes - now), each, late, chances)
 
     def _miss(self) -> None:
+        """What did not come in time is expected later: a drafter that slows down is still met."""
+        self._own.first = LATER * self._expected
         self._misses += 1
         if self._misses >= HOLD_MISSES:
-            self._misses, self._pause = 0, HOLD_PAUSE
+            self._misses, self._pause = 0, self._next_pause
+            self._next_pause = min(2 * self._next_pause, HOLD_PAUSES[1])
 
 
 class Worth:

@@ -189,6 +189,7 @@ class Scheduler:
         if not self._admitted:
             self._busy_since = None
             self._contest.rest()
+            self._holds.rate.rest()
             return Idle()
         self._times.look(sum(session.cached for session in self._admitted))
         warmth = sum(session.start.sampling.temperature for session in self._admitted)
@@ -261,6 +262,10 @@ class Scheduler:
         is_prompt = any(part.root != part.start for part in parts)
         is_open = not is_prompt and any(part.session.start.is_drafted for part in parts)
         won = sum(len(one.tokens) for one in said if isinstance(one, Committed))
+        if is_prompt:
+            self._holds.rate.rest(now)
+        else:
+            self._holds.rate.record(won, now)
         self.has_news |= self._contest.record(won, is_open, now)
 
     def gauge(self, rss_bytes: int) -> Gauge:

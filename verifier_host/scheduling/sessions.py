@@ -11,7 +11,6 @@ from verifier_host.scheduling.host_drafter import HostDrafter
 from verifier_host.scheduling.pacing import FIRST_BUDGET, Arrivals, Pace, Worth
 from verifier_host.scheduling.prefix import Edge
 from verifier_host.scheduling.rows import TILE, Int32
-from verifier_host.scheduling.survival import Survival
 
 NO_LOGIT = -2  # `Chosen.tokens` where the model could not say
 _ALPHA = (0.7, 0.05, 0.98)  # chance that the drafters hold the next token: first, least, greatest
@@ -119,14 +118,6 @@ class Session:
     @property
     def has_nodes(self) -> bool:
         return any(drafter != HOST for drafter in self.tree.drafters)
-
-    def is_fed(self, survival: Survival) -> bool:
-        """Say whether the next token has a guess not worth holding a step for a better one: a
-        node's, or one of the host's own that is as good as a node's would be."""
-        return any(
-            not is_hosts_alone(guess) or survival.chance(guess, 1) >= self.alpha
-            for guess in self.children().values()
-        )
 
     def _count(self, tokens: Sequence[int]) -> None:
         if self._is_counting:
