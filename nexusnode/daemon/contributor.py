@@ -16,8 +16,8 @@ from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.worker import DraftWorker
 from nexusnode.draft.messages import Loaded
 from nexusnode.policy.decide import Decision, decide
-from nexusnode.policy.facts import Facts, Limits, Moment, Wish
-from nexusnode.states import Missing, State
+from nexusnode.policy.facts import Facts, Limits, Memory, Moment, Wish
+from nexusnode.states import Missing
 from p2p.drafting.node_end import NodeOffer
 from p2p.errors import ControlError
 from p2p.log import Log
@@ -61,7 +61,8 @@ class Contributor:
         self._log = log
         self._wish = wish or Wish()
         self._facts = Facts()
-        self._decision = decide(self._facts, limits, self._wish, clock())
+        self._memory = Memory()
+        self._decision, _ = decide(self._facts, limits, self._wish, self._memory, clock())
         self._poke = trio.Event()
         self._dirty = trio.Event()
         self._started = trio.current_time()
@@ -137,7 +138,7 @@ class Contributor:
         """Decide whenever something happened, and at the latest when the decision says."""
         while True:
             self._poke = trio.Event()
-            self._decision = decide(self._facts, self._limits, self._wish, self._clock())
+            self._decision, self._memory = self._decide()
             await self._carry_out(self._decision)
             self.changed()
             with trio.move_on_after(self._decision.next_check_seconds):
@@ -150,7 +151,7 @@ class Contributor:
 
     async def _carry_out(self, decision: Decision) -> None:
         """The memory first: the worker is killed before a host is told."""
-        may_run = decision.state is State.RUNNING
+        may_run = decision.may_run
         self._worker.allow(may_run)
         serves = may_run and not self._worker.is_model_bad
         if serves == self._is_serving:
@@ -176,6 +177,9 @@ class Contributor:
         self._poke.set()
         self.changed()
 
+    def _decide(self) -> tuple[Decision, Memory]:
+        return decide(self._facts, self._limits, self._wish, self._memory, self._clock())
+
     # Showing.
 
     def changed(self) -> None:
@@ -196,7 +200,7 @@ class Contributor:
 
     def snapshot(self) -> Snapshot:
         self._worker.note_drafting(self._drafting.has_budget, self._drafting.session_count > 0)
-        decision = decide(self._facts, self._limits, self._wish, self._clock())
+        decision, _ = self._decide()
         until = decision.until_unix
         return Snapshot(
             state=decision.state.value,
@@ -212,12 +216,12 @@ class Contributor:
             hosts=tuple(self._host_view(host) for host in self._hosts.all),
             bootstrap_peers=self._hosts.directory_servers,
             uptime_seconds=trio.current_time() - self._started,
-            duty=1.0,
+            duty=decision.duty,
             autostart=False,
         )
 
     def _missing(self, decision: Decision) -> list[Missing]:
-        if decision.state is not State.RUNNING:
+        if not decision.may_run:
             return []
         holds = {
             Missing.MODEL: not self._worker.is_model_bad,
