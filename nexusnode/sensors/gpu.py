@@ -12,6 +12,8 @@ import trio
 from nexusnode.sensors.sensor import CannotTell, Kind, Reading
 
 CARDS = Path("/sys/class/drm")
+# Not named in the call: libp2p 0.8.1 brings trio-typing 0.10, whose stubs know an older trio.
+_ABANDON: dict[str, Any] = {"abandon_on_cancel": True}
 
 
 class Nvidia:
@@ -28,9 +30,7 @@ class Nvidia:
     async def read(self) -> Reading:
         if _is_suspended(self._cards, "0x10de"):
             raise CannotTell("The graphics card sleeps; asking it would wake it.")
-        return await trio.to_thread.run_sync(
-            _ask_nvml, 0, limiter=self._limiter, abandon_on_cancel=True
-        )
+        return await trio.to_thread.run_sync(_ask_nvml, 0, **_ABANDON, limiter=self._limiter)
 
     async def close(self) -> None:
         """The library keeps nothing that is ours."""

@@ -60,7 +60,10 @@ class Reading:
 
 
 class Sensor(Protocol):
-    """One source. `read` raises `CannotTell` or `OSError`; it may hang: see `supervise.py`."""
+    """One source. `read` raises `CannotTell`, `OSError` or what trio says of a broken socket.
+
+    It may hang: see `supervise.py`.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]

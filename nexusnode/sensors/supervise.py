@@ -62,7 +62,7 @@ class Watch:
             self._read_at = self._boot_clock()
         except trio.TooSlowError:
             await self._failed(f"It did not answer within {DEADLINE_SECONDS:.0f} s.")
-        except (CannotTell, OSError) as error:
+        except (CannotTell, OSError, trio.BrokenResourceError) as error:
             await self._failed(str(error))
         else:
             self._failures, self.why_not = 0, ""
