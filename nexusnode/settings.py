@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nexusnode.limits import limits_of
+from nexusnode.policy.facts import Limits
 from p2p.paths import Folders
 from p2p.settings import Setting, Value, read
 
@@ -21,9 +23,114 @@ TABLE = (
         "run.when",
         str,
         "idle",
-        "When to draft: while you are away, or always.\n"
-        "No sensor tells yet when you are away, so 'idle' stays paused.",
+        "When to draft: while you are away, or always.",
         choices=("idle", "always"),
+        live=True,
+    ),
+    Setting(
+        "run.idle_minutes",
+        int,
+        5,
+        "Minutes without a key, click or move after which you count as away.",
+        low=1,
+        high=60,
+        live=True,
+    ),
+    Setting(
+        "run.hours",
+        list,
+        (),
+        'Hours of the week in which it may draft, such as "mon-fri 18:00-23:30" or'
+        ' "sat 00:00-24:00",\non quarter hours; empty = all.',
+        high=168,
+        live=True,
+    ),
+    Setting(
+        "run.timezone",
+        str,
+        "",
+        "Whose clock these hours are in, such as Europe/Berlin; empty = this computer's.",
+        high=64,
+        live=True,
+    ),
+    Setting("run.on_battery", bool, False, "Draft on battery too.", live=True),
+    Setting(
+        "run.battery_percent",
+        int,
+        80,
+        "On battery, draft only while it is charged so far.",
+        low=0,
+        high=100,
+        live=True,
+    ),
+    Setting("run.fullscreen", bool, True, "Pause while a program fills the screen.", live=True),
+    Setting(
+        "run.apps",
+        list,
+        (),
+        'Programs beside which it does not draft, such as "blender".',
+        high=64,
+        live=True,
+    ),
+    Setting(
+        "limits.hot_celsius",
+        int,
+        80,
+        "Pause when the computer is so hot.",
+        low=40,
+        high=110,
+        live=True,
+    ),
+    Setting(
+        "limits.cool_celsius",
+        int,
+        72,
+        "Compute less above it; after a pause for heat, go on below it.",
+        low=30,
+        high=105,
+        live=True,
+    ),
+    Setting(
+        "limits.duty",
+        float,
+        1.0,
+        "Share of the time that the draft model may compute, 0.05 to 1.",
+        low=0.05,
+        high=1,
+        live=True,
+    ),
+    Setting(
+        "limits.memory_reserve_mb",
+        int,
+        512,
+        "Memory that stays free beside the draft model.",
+        low=0,
+        high=1_048_576,
+        live=True,
+    ),
+    Setting(
+        "limits.disk_reserve_gb",
+        int,
+        5,
+        "Pause while less is free on the disk of the node's folder.",
+        low=0,
+        high=100_000,
+        live=True,
+    ),
+    Setting(
+        "limits.gb_per_day",
+        float,
+        10.0,
+        "Data that drafts may send and receive a day; 0 = no limit.",
+        low=0,
+        high=100_000,
+        live=True,
+    ),
+    Setting(
+        "limits.metered",
+        bool,
+        False,
+        "Draft also over a connection that counts data, such as a phone's.",
         live=True,
     ),
     Setting(
@@ -88,7 +195,7 @@ ROWS = {row.key: row for row in TABLE}
 class NodeSettings:
     """The table's values by name."""
 
-    always: bool
+    limits: Limits
     threads: int
     sessions: int
     context: int
@@ -105,9 +212,13 @@ def read_values(folders: Folders, flags: Mapping[str, object] | None = None) -> 
 
 
 def node_settings(values: Mapping[str, Value]) -> NodeSettings:
-    """Return the values as what they are; `read` has checked their types."""
+    """Return the values as what they are; `read` has checked their types.
+
+    Raises:
+        ConfigError: hours, time zone or temperatures that make no sense.
+    """
     return NodeSettings(
-        always=values["run.when"] == "always",
+        limits=limits_of(values),
         threads=_integer(values, "limits.threads"),
         sessions=_integer(values, "limits.sessions"),
         context=_integer(values, "limits.context"),

@@ -88,18 +88,62 @@ WORDS: dict[Reason | Missing, Words] = {
         "The file that keeps your pause is damaged. It stays paused until you resume it.",
         "pause",
     ),
+    Reason.FINISH: Words(
+        "Paused: as soon as open answers end",
+        "No new answers are taken. It is over {until} at the latest.",
+        "finish",
+    ),
+    Reason.SUSPENDING: Words(
+        "Paused: the computer goes to sleep", "It goes on when the computer wakes up.", "clock"
+    ),
+    Reason.HOT: Words(
+        "Paused: the computer is hot", "It goes on when it has been cool for a minute.", "thermo"
+    ),
+    Reason.BATTERY: Words(
+        "Paused: on battery", "It goes on when the computer is plugged in.", "plug"
+    ),
+    Reason.EXCLUSIVE_APP: Words(
+        "Paused: for a program of your list", "It goes on when you close that program.", "game"
+    ),
+    Reason.FULLSCREEN: Words(
+        "Paused: for a full-screen program",
+        "It goes on when no game, film or other program fills the screen.",
+        "game",
+    ),
+    Reason.GPU_BUSY: Words(
+        "Paused: the graphics card is busy",
+        "It goes on when other programs have left it alone for a minute.",
+        "chip",
+    ),
     Reason.NO_MEMORY: Words(
         "Paused: not enough memory",
         "The draft model does not fit beside your programs; it is tried again {until}.",
         "chip",
     ),
+    Reason.SCHEDULE: Words("Paused: outside your hours", "It goes on {until}.", "calendar"),
+    Reason.METERED: Words(
+        "Paused: the internet is metered",
+        "It goes on when the connection does not count data, or when you allow it.",
+        "wifi",
+    ),
+    Reason.BANDWIDTH: Words(
+        "Paused: today's data is used up", "It goes on {until}, or when you allow more.", "mesh"
+    ),
+    Reason.DISK: Words(
+        "Paused: the disk is nearly full",
+        "It goes on when more than your reserve is free.",
+        "warn",
+    ),
     Reason.IDLE_UNKNOWN: Words(
         "Paused: cannot tell whether you are away",
-        "No sensor of this computer says when you are idle. Start it with --always to run anyway.",
+        "Nothing on this computer says when you last used it. Let it run always, or at hours that"
+        " you choose.",
         "keyboard",
     ),
     Reason.INPUT: Words(
-        "Paused: you are using the computer", "It goes on when you are away.", "keyboard"
+        "Paused: you are using the computer",
+        "If you leave it alone, it goes on {until}.",
+        "keyboard",
     ),
     Reason.OK: Words("Running", "Your computer drafts for the hosts below.", "bolt"),
     Missing.MODEL: Words(

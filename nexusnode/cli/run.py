@@ -1,8 +1,10 @@
 """Draft for hosts until you stop it: with Ctrl-C, `nexusnode stop` or SIGTERM.
 
-Until this program can tell when you are away, it drafts only with --always; without it, it is
-ready but paused. A pause that you asked for lasts until `nexusnode resume` or its end, also over a
-restart and with --always.
+It drafts while you are away: nobody has touched the computer for five minutes, it is plugged in,
+cool and not over a metered connection, and no program fills the screen (node.toml, [run] and
+[limits], changes all of that). Where nothing can tell when you are away it stays paused and says
+so; --always drafts while you work, too. A pause that you asked for lasts until `nexusnode resume`
+or its end, also over a restart and with --always.
 ---
 examples:
   nexusnode run --always --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...

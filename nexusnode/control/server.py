@@ -99,7 +99,10 @@ class ControlServer:
     @property
     def has_watchers(self) -> bool:
         """Whether any client wants to know the state: nothing need be counted up otherwise."""
-        return any("state" in client.topics for client in self._clients)
+        return self.is_watched("state")
+
+    def is_watched(self, topic: str) -> bool:
+        return any(topic in client.topics for client in self._clients)
 
     def publish(self, topic: str, data: Any) -> None:
         """Send an event to all who subscribed to the topic."""

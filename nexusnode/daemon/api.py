@@ -9,9 +9,12 @@ import trio
 from nexusnode.control.dialogue import Request
 from nexusnode.control.messages import ChatStarted, Nothing
 from nexusnode.control.server import Client
+from nexusnode.daemon.autostart import Autostart
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
+from nexusnode.daemon.meters import Metering
 from nexusnode.daemon.preferences import Preferences
+from nexusnode.daemon.sensing import Sensing
 from nexusnode.policy.facts import Wish
 from p2p.errors import ControlError
 
@@ -29,11 +32,17 @@ class Api:
         preferences: Preferences,
         chats: Chats,
         keep: Callable[[Wish], None],
+        sensing: Sensing,
+        meters: Metering,
+        autostart: Autostart,
     ) -> None:
         self._contributor = contributor
         self._preferences = preferences
         self._chats = chats
         self._keep = keep
+        self._sensing = sensing
+        self._meters = meters
+        self._autostart = autostart
         self._keeping = trio.Lock()
 
     async def handle(self, client: Client, request: Request) -> Any:
@@ -49,6 +58,23 @@ class Api:
                 self._contributor.resume()
                 await self._keep_wish()
                 return self._contributor.snapshot()
+            case "run_anyway":
+                self._contributor.run_anyway(request.params.for_seconds)
+                await self._keep_wish()
+                return self._contributor.snapshot()
+            case "finish":
+                self._contributor.finish()
+                await self._keep_wish()
+                return self._contributor.snapshot()
+            case "meters":
+                return self._meters.view()
+            case "idle.test":
+                return await self._sensing.test_idle()
+            case "autostart":
+                self._autostart.turn(request.params.is_on)
+                return self._contributor.snapshot()
+            case "settings.schema":
+                return self._preferences.schema()
             case "settings.get":
                 return self._preferences.view()
             case "settings.set":

@@ -14,9 +14,9 @@ from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.host import Host
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.worker import DraftWorker
-from nexusnode.draft.messages import Loaded
+from nexusnode.draft.messages import Loaded, Pace
 from nexusnode.policy.decide import Decision, decide
-from nexusnode.policy.facts import Facts, Limits, Moment, Wish
+from nexusnode.policy.facts import Facts, Limits, Memory, Moment, Wish
 from nexusnode.states import Missing, State
 from p2p.drafting.node_end import NodeOffer
 from p2p.errors import ControlError
@@ -26,6 +26,8 @@ from p2p.wire.messages import ByeReason, DraftOffer
 MEMORY_RETRY_SECONDS = 300.0  # chosen: closing a program takes a person minutes
 MAX_LINE = 1000  # of a reason, in a snapshot
 PUBLISH_SECONDS = 0.5  # at most so often: counters change with every decode
+FINISH_SECONDS = 60.0  # for open sessions to end
+MODEL_MEMORY = 1.2  # what a model takes in memory, of its file: keys and values come beside it
 REFRESH_SECONDS = 1.0  # at least so often while somebody watches
 
 
@@ -38,6 +40,7 @@ class Profile:
     model: str
     model_path: str
     draft: DraftOffer
+    model_bytes: int = 0
 
 
 class Contributor:
@@ -45,6 +48,8 @@ class Contributor:
 
     Args:
         wish: what the user asked for before this start.
+        bytes_today: sent and received since midnight.
+        has_autostart: whether the node starts with the session.
     """
 
     def __init__(
@@ -54,18 +59,24 @@ class Contributor:
         clock: Callable[[], Moment],
         log: Log,
         wish: Wish | None = None,
+        bytes_today: Callable[[], int] = lambda: 0,
+        has_autostart: Callable[[], bool] = lambda: False,
     ) -> None:
         self._profile = profile
         self._limits = limits
         self._clock = clock
         self._log = log
         self._wish = wish or Wish()
+        self._bytes_today = bytes_today
+        self._has_autostart = has_autostart
         self._facts = Facts()
-        self._decision = decide(self._facts, limits, self._wish, clock())
+        self._memory = Memory()
+        self._decision, _ = decide(self._facts, limits, self._wish, self._memory, clock())
         self._poke = trio.Event()
         self._dirty = trio.Event()
         self._started = trio.current_time()
         self._is_serving = False
+        self._paced = 1.0  # what the worker was told last
         self.quit = trio.Event()
         # Set by `begin`: each of them is made with this contributor in its hands.
         self._worker: DraftWorker
@@ -101,6 +112,19 @@ class Contributor:
         self._log.event("user.resume")
         self._decide_soon()
 
+    def run_anyway(self, seconds: float) -> None:
+        """Do not wait for the user to be away for so long; it ends a pause of his, too."""
+        self._wish = Wish(anyway_until=self._clock().boot_seconds + seconds)
+        self._log.event("user.run-anyway", seconds=seconds)
+        self._decide_soon()
+
+    def finish(self) -> None:
+        """Take no new sessions and pause when the open ones have ended, or a minute is over."""
+        if not self._wish.paused:
+            self._wish = Wish(finish_until=self._clock().boot_seconds + FINISH_SECONDS)
+        self._log.event("user.finish", sessions=self._drafting.session_count)
+        self._decide_soon()
+
     def stop(self) -> None:
         """End the daemon: its nursery waits for `quit`."""
         self._wish = replace(self._wish, quitting=True)
@@ -111,9 +135,16 @@ class Contributor:
         self._limits = limits
         self._decide_soon()
 
+    def sense(self, facts: Facts) -> None:
+        """The sensors say this; what this node knows of itself is added here."""
+        self._facts = replace(facts, memory_short_until=self._facts.memory_short_until)
+        self._poke.set()
+
     # What the worker says.
 
     def worker_ready(self, loaded: Loaded) -> None:
+        self._paced = 1.0
+        self._pace(self._decision.duty)
         self._drafting.replay()
         if self._is_serving:
             self._hosts.open(self._offer(loaded))
@@ -137,9 +168,13 @@ class Contributor:
         """Decide whenever something happened, and at the latest when the decision says."""
         while True:
             self._poke = trio.Event()
-            self._decision = decide(self._facts, self._limits, self._wish, self._clock())
+            before = self._decision
+            self._decision, self._memory = self._decide()
+            if self._wish.finish_until is not None and not self._decision.may_run:
+                self._wish = Wish(paused=True)  # finished: sessions to come do not undo it
             await self._carry_out(self._decision)
-            self.changed()
+            if shown(before) != shown(self._decision):
+                self.changed()
             with trio.move_on_after(self._decision.next_check_seconds):
                 await self._poke.wait()
 
@@ -150,8 +185,10 @@ class Contributor:
 
     async def _carry_out(self, decision: Decision) -> None:
         """The memory first: the worker is killed before a host is told."""
-        may_run = decision.state is State.RUNNING
+        may_run = decision.may_run
+        self._drafting.is_finishing = decision.state is State.FINISHING
         self._worker.allow(may_run)
+        self._pace(decision.duty)
         serves = may_run and not self._worker.is_model_bad
         if serves == self._is_serving:
             return
@@ -176,6 +213,22 @@ class Contributor:
         self._poke.set()
         self.changed()
 
+    def _pace(self, duty: float) -> None:
+        if duty > 0 and duty != self._paced and self._worker.is_ready:
+            self._paced = duty
+            self._worker.send(Pace(duty))
+
+    def _decide(self) -> tuple[Decision, Memory]:
+        # What the worker takes is no longer free: it needs nothing more.
+        need = 0 if self._worker.pid is not None else self._profile.model_bytes * MODEL_MEMORY
+        facts = replace(
+            self._facts,
+            memory_need_bytes=round(need),
+            bytes_today=self._bytes_today(),
+            sessions=self._drafting.session_count,
+        )
+        return decide(facts, self._limits, self._wish, self._memory, self._clock())
+
     # Showing.
 
     def changed(self) -> None:
@@ -196,7 +249,7 @@ class Contributor:
 
     def snapshot(self) -> Snapshot:
         self._worker.note_drafting(self._drafting.has_budget, self._drafting.session_count > 0)
-        decision = decide(self._facts, self._limits, self._wish, self._clock())
+        decision, _ = self._decide()
         until = decision.until_unix
         return Snapshot(
             state=decision.state.value,
@@ -212,12 +265,12 @@ class Contributor:
             hosts=tuple(self._host_view(host) for host in self._hosts.all),
             bootstrap_peers=self._hosts.directory_servers,
             uptime_seconds=trio.current_time() - self._started,
-            duty=1.0,
-            autostart=False,
+            duty=decision.duty,
+            autostart=self._has_autostart(),
         )
 
     def _missing(self, decision: Decision) -> list[Missing]:
-        if decision.state is not State.RUNNING:
+        if not decision.may_run:
             return []
         holds = {
             Missing.MODEL: not self._worker.is_model_bad,
@@ -248,3 +301,8 @@ class Contributor:
             credited=host.tally.credited,
             committed=host.tally.committed,
         )
+
+
+def shown(decision: Decision) -> tuple[object, ...]:
+    """Return what of a decision is worth telling at once; the rest is told by the second."""
+    return decision.state, decision.blockers, decision.duty

@@ -84,6 +84,7 @@ class Drafting:
         self._hosts: dict[int, _Served] = {}
         self._sessions: dict[int, Session] = {}
         self._last_number = 0
+        self.is_finishing = False  # new sessions are declined
 
     @property
     def session_count(self) -> int:
@@ -159,6 +160,9 @@ class Drafting:
         return Host(host, weight=1.0, calibration=self._learnt.table(self._hosts[host].target))
 
     def _open(self, host: int, event: node_end.Opened) -> None:
+        if self.is_finishing:
+            self._hosts[host].end.decline(event.sid, CloseReason.PAUSED)
+            return
         self._last_number += 1
         session = Session(
             self._last_number,

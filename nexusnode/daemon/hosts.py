@@ -14,6 +14,7 @@ import trio
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.host import Host, offers, weakest
 from nexusnode.daemon.stream import Ended, HostStream
+from nexusnode.daemon.traffic import CountedLink
 from nexusnode.states import HostState
 from p2p.drafting.conversation import Offended
 from p2p.drafting.mismatch import first_mismatch
@@ -50,6 +51,7 @@ class Hosts:
         changed: called when something worth showing changed; must not block.
         unix_clock: wall time in seconds, for records that a host passes on.
         keep: gets records as signed, to be found by after a restart: `KnownHosts.keep`.
+        count: gets the bytes received and sent on streams, as they flow: `Traffic.add`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Hosts:
         unix_clock: Callable[[], float],
         log: Log,
         keep: Callable[[PeerId, bytes, bool], None] = lambda peer, value, is_welcome: None,
+        count: Callable[[int, int], None] = lambda received, sent: None,
     ) -> None:
         self._transport = transport
         self._seed = seed
@@ -75,6 +78,7 @@ class Hosts:
         self._unix_clock = unix_clock
         self._log = log
         self._keep_known = keep
+        self._count = count
         self._hosts: dict[PeerId, Host] = {}
         self._evicted: dict[PeerId, float] = {}  # until when each stays out, oldest first
         self._streams: dict[PeerId, HostStream] = {}
@@ -205,7 +209,7 @@ class Hosts:
             return Ended(error)
         nonce = secrets.token_bytes(NONCE_BYTES)
         end = NodeEnd(self._seed, host.peer.public, self._offer, nonce, trio.current_time())
-        stream = HostStream(link, end, partial(self._hear, host))
+        stream = HostStream(CountedLink(link, self._count), end, partial(self._hear, host))
         self._become(host, HostState.GREETING)
         if not self._open.is_set():
             stream.stop(PeerGone("this node is paused"))

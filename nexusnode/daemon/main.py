@@ -8,31 +8,39 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import platformdirs
 import trio
 
 from nexusnode.control.endpoint import bound_socket, hold_lock
 from nexusnode.control.messages import API, METHODS, TOPICS, Welcome
 from nexusnode.control.server import ControlServer
 from nexusnode.daemon.api import Api
+from nexusnode.daemon.autostart import Autostart
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.learnt import Learnt
+from nexusnode.daemon.meters import Metering
 from nexusnode.daemon.model import Model, open_model
 from nexusnode.daemon.preferences import Preferences
+from nexusnode.daemon.sensing import Sensing
+from nexusnode.daemon.traffic import Traffic
 from nexusnode.daemon.wish import KeptWish
 from nexusnode.daemon.worker import DraftWorker, OpenWorker
 from nexusnode.draft.launch import MODULE, environment
 from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Load
 from nexusnode.models.gguf import read_entries
 from nexusnode.models.store import ModelStore
-from nexusnode.policy.facts import Limits, Moment
+from nexusnode.policy.facts import Moment
+from nexusnode.sensors.sensor import Sensor
+from nexusnode.sensors.survey import sensors_of
 from nexusnode.settings import NodeSettings
 from p2p.errors import NexusError
 from p2p.log import Log
@@ -49,6 +57,7 @@ MAX_NAME_BYTES = 64  # of a draft, in HELLO
 MAX_AGENT_BYTES = 32
 
 MakeTransport = Callable[[bytes, NodeSettings], Transport]
+MakeSensors = Callable[[Path], Sequence[Sensor]]
 
 
 async def run_node(
@@ -58,12 +67,14 @@ async def run_node(
     make_transport: MakeTransport,
     log: Log,
     open_worker: OpenWorker | None = None,
+    make_sensors: MakeSensors = lambda data: sensors_of(os.environ, data),
 ) -> None:
     """Run the node until it is told to quit, by SIGINT, SIGTERM or its control API.
 
     Args:
         flags: settings by key that win over file and environment.
         open_worker: starts a draft worker; None = the real child process.
+        make_sensors: gives the sensors of this machine; the data folder's disk counts.
 
     Raises:
         AlreadyRunning, ConfigError, ModelError, ResourceError: it cannot start.
@@ -74,7 +85,9 @@ async def run_node(
             ending.scope = nursery.cancel_scope
             nursery.start_soon(_obey, signals, ending)
             try:
-                await _run(folders, flags, version, make_transport, log, open_worker, ending)
+                await _run(
+                    folders, flags, version, make_transport, log, open_worker, make_sensors, ending
+                )
             except NexusError as error:
                 ending.failure = error
             nursery.cancel_scope.cancel()
@@ -105,6 +118,7 @@ async def _run(
     make_transport: MakeTransport,
     log: Log,
     open_worker: OpenWorker | None,
+    make_sensors: MakeSensors,
     ending: _Ending,
 ) -> None:
     make_private(folders.data)
@@ -116,8 +130,17 @@ async def _run(
         model = await open_model(settings, ModelStore(folders.models))
         with bound_socket(socket_path(folders.data)) as listener:
             kept = KeptWish(folders.data, log)
+            traffic = Traffic(folders.data, lambda: preferences.current.limits.zone, time.time, log)
+            traffic.read()
+            autostart = Autostart(Path(platformdirs.user_config_dir()))
             contributor = Contributor(
-                _profile(seed, version, model), _limits(settings), _now, log, kept.read()
+                _profile(seed, version, model),
+                settings.limits,
+                _now,
+                log,
+                kept.read(),
+                lambda: traffic.received + traffic.sent,
+                autostart.is_on,
             )
             opener = open_worker or _worker_opener(settings.threads)
             worker = DraftWorker(opener, _load(model, settings), contributor, log)
@@ -136,9 +159,12 @@ async def _run(
                 time.time,
                 log,
                 known.keep,
+                traffic.add,
             )
             contributor.begin(worker, hosts, drafting)
-            preferences.on_change(lambda now: contributor.set_limits(_limits(now)))
+            preferences.on_change(lambda now: contributor.set_limits(now.limits))
+            sensing = Sensing(make_sensors(folders.data), DEVICE, contributor.sense, _now, log)
+            metering = Metering(contributor.snapshot, sensing, traffic, DEVICE)
             ending.contributor = contributor
             async with trio.open_nursery() as nursery:
                 chats = Chats(
@@ -147,12 +173,27 @@ async def _run(
                 welcome = Welcome(
                     API, version, os.getpid(), str(folders.data), (*METHODS, *TOPICS), "run"
                 )
-                api = Api(contributor, preferences, chats, lambda wish: kept.write(wish, _now()))
+                api = Api(
+                    contributor,
+                    preferences,
+                    chats,
+                    lambda wish: kept.write(wish, _now()),
+                    sensing,
+                    metering,
+                    autostart,
+                )
                 server = ControlServer(welcome, api, log)
                 nursery.start_soon(server.run, listener)
                 nursery.start_soon(worker.run)
                 nursery.start_soon(learnt.run)
+                nursery.start_soon(traffic.run)
+                nursery.start_soon(sensing.run)
                 nursery.start_soon(contributor.run)
+                nursery.start_soon(
+                    metering.run,
+                    partial(server.publish, "meters"),
+                    partial(server.is_watched, "meters"),
+                )
                 nursery.start_soon(
                     contributor.show, partial(server.publish, "state"), lambda: server.has_watchers
                 )
@@ -165,6 +206,7 @@ async def _run(
                 with trio.CancelScope(shield=True):
                     await contributor.farewell()
                     await learnt.flush()
+                    await traffic.save()
                     await server.flush()
                 nursery.cancel_scope.cancel()
 
@@ -218,11 +260,8 @@ def _profile(seed: bytes, version: str, model: Model) -> Profile:
         model=f"{name} {header.quantisation}",
         model_path=str(model.path),
         draft=draft,
+        model_bytes=model.path.stat().st_size,
     )
-
-
-def _limits(settings: NodeSettings) -> Limits:
-    return Limits(always=settings.always)
 
 
 def _now() -> Moment:

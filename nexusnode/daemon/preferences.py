@@ -4,7 +4,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 
-from nexusnode.control.messages import Pair, Settings, SettingsPatch
+from nexusnode.control.messages import Pair, Schema, Settings, SettingsPatch, SettingView
 from nexusnode.settings import (
     CHAT_KEY_FILE,
     FILE_TITLE,
@@ -17,7 +17,7 @@ from nexusnode.settings import (
 )
 from p2p.errors import ConfigError, ControlError
 from p2p.paths import Folders, write_private
-from p2p.settings import Value, check_value, read, toml_value, write
+from p2p.settings import Setting, Value, check_value, read, toml_value, write
 
 CHAT_KEY = "chat.key"
 MAX_KEY_BYTES = 512
@@ -32,6 +32,7 @@ class Preferences:
         self._flags = dict(flags)
         self._file = read(TABLE, file_of(folders))
         self._running = read_values(folders, flags)
+        node_settings(self._running)  # raises what makes no sense
         self._revision = 1
         self._listeners: list[Callable[[NodeSettings], None]] = []
 
@@ -49,6 +50,10 @@ class Preferences:
         waiting = tuple(key for key in ROWS if wanted[key] != self._running[key])
         return Settings(self._revision, pairs, waiting)
 
+    def schema(self) -> Schema:
+        """Return every row of the table, with what runs now."""
+        return Schema(tuple(_row_view(row, self._running[row.key]) for row in TABLE))
+
     def patch(self, patch: SettingsPatch) -> Settings:
         """Take the whole patch or nothing: `ControlError` names what cannot be used."""
         if patch.if_revision not in (None, self._revision):
@@ -59,6 +64,7 @@ class Preferences:
             )
         changes, key = _checked(patch.pairs)
         file = {**self._file, **changes}
+        _check_sense(file)
         if changes:
             text = write(TABLE, file, FILE_TITLE)
             write_private(file_of(self._folders), text.encode())
@@ -88,6 +94,20 @@ class Preferences:
         return read(TABLE, file_of(self._folders), environment=os.environ, flags=self._flags)
 
 
+def _row_view(row: Setting, value: Value) -> SettingView:
+    return SettingView(
+        key=row.key,
+        kind=row.kind.__name__,
+        value=toml_value(value),
+        default=toml_value(row.default),
+        text=row.help,
+        low=None if row.low is None else float(row.low),
+        high=None if row.high is None else float(row.high),
+        choices=row.choices,
+        is_live=row.live,
+    )
+
+
 def _checked(pairs: Sequence[Pair]) -> tuple[dict[str, Value], str | None]:
     changes: dict[str, Value] = {}
     chat_key: str | None = None
@@ -106,6 +126,13 @@ def _checked(pairs: Sequence[Pair]) -> tuple[dict[str, Value], str | None]:
             except ConfigError as error:
                 raise ControlError(str(error), "setting.refused") from error
     return changes, chat_key
+
+
+def _check_sense(values: Mapping[str, Value]) -> None:
+    try:
+        node_settings(values)
+    except ConfigError as error:
+        raise ControlError(str(error), "setting.refused") from error
 
 
 def _parsed(pair: Pair) -> object:

@@ -42,7 +42,7 @@ class KeptWish:
         A pause by length is kept as one by the clock: no other clock outlasts a reboot.
         """
         try:
-            if wish.paused:
+            if wish.paused or wish.finish_until is not None:
                 said = {"version": VERSION, "until": _until(wish, now)}
                 write_private(self._path, json.dumps(said).encode())
             else:

@@ -56,6 +56,8 @@ SNAPSHOT = Snapshot(
     ),
     bootstrap_peers=1,
     uptime_seconds=5.0,
+    duty=1.0,
+    autostart=False,
 )
 
 
@@ -218,7 +220,7 @@ def test_status_as_json_has_stable_keys(home: Path, capsys: pytest.CaptureFixtur
         "state", "reason", "blockers", "missing", "until_unix_seconds", "node_id", "model",
         "model_path", "tok_fp", "worker", "hosts", "bootstrap_peers", "uptime_seconds", "title",
         "sentence", "connected", "sessions", "restarts", "drafted", "accepted", "committed",
-        "kept_share",
+        "kept_share", "duty", "autostart",
     }  # fmt: skip
     assert (found["drafted"], found["accepted"], found["kept_share"]) == (200, 60, 0.6)
     assert (found["connected"], found["hosts"][0]["peer"]) == (1, "12D3KooWone")

@@ -1,45 +1,119 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexusnode.policy.decide import CHECK_SECONDS, MIN_CHECK_SECONDS, decide
-from nexusnode.policy.facts import Facts, Limits, Moment, Wish
+from nexusnode.policy.decide import CHECK_SECONDS, MIN_CHECK_SECONDS, Decision, decide
+from nexusnode.policy.facts import Facts, Limits, Memory, Moment, Wish
+from nexusnode.policy.hysteresis import COOL_SECONDS, GPU_FREE_SECONDS, GPU_SECONDS
+from nexusnode.policy.rules import RULES
+from nexusnode.policy.schedule import parse_hours
 from nexusnode.states import Reason, State
 
 ALWAYS = Limits(always=True)
-NOW = Moment(boot_seconds=1000.0, unix_seconds=1_700_000_000.0)
+NOW = Moment(boot_seconds=1000.0, unix_seconds=1_700_000_000.0)  # Tuesday 22:13:20 UTC
+AWAY = Facts(last_input=0.0)
 
 
-def test_a_node_that_may_always_draft_runs() -> None:
-    decision = decide(Facts(), ALWAYS, Wish(), NOW)
+def once(
+    facts: Facts = AWAY,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    wish: Wish = Wish(),  # noqa: B008 - frozen
+    now: Moment = NOW,
+    memory: Memory = Memory(),  # noqa: B008 - frozen
+) -> Decision:
+    return decide(facts, limits, wish, memory, now)[0]
+
+
+# Each situation is blocked by its reason and by nothing else.
+BLOCKED: dict[Reason, tuple[Facts, Limits, Wish, Memory]] = {
+    Reason.QUIT: (AWAY, Limits(), Wish(quitting=True), Memory()),
+    Reason.USER_PAUSE: (AWAY, Limits(), Wish(paused=True), Memory()),
+    Reason.SNOOZE: (AWAY, Limits(), Wish(paused=True, boot_until=1600.0), Memory()),
+    Reason.PAUSE_UNKNOWN: (AWAY, Limits(), Wish(paused=True, is_unknown=True), Memory()),
+    Reason.FINISH: (replace(AWAY, sessions=1), Limits(), Wish(finish_until=1060.0), Memory()),
+    Reason.SUSPENDING: (replace(AWAY, suspending=True), Limits(), Wish(), Memory()),
+    Reason.HOT: (replace(AWAY, celsius=80.0), Limits(), Wish(), Memory()),
+    Reason.BATTERY: (replace(AWAY, on_battery=True), Limits(), Wish(), Memory()),
+    Reason.EXCLUSIVE_APP: (
+        replace(AWAY, programs=frozenset({"sh", "game"})),
+        Limits(apps=frozenset({"game"})),
+        Wish(),
+        Memory(),
+    ),
+    Reason.FULLSCREEN: (replace(AWAY, fullscreen=True), Limits(), Wish(), Memory()),
+    Reason.GPU_BUSY: (replace(AWAY, gpu_other=0.9), Limits(), Wish(), Memory(is_gpu_busy=True)),
+    Reason.NO_MEMORY: (
+        replace(AWAY, memory_free_bytes=150, memory_need_bytes=100),
+        Limits(memory_reserve_bytes=51),
+        Wish(),
+        Memory(),
+    ),
+    Reason.SCHEDULE: (AWAY, Limits(hours=parse_hours(["sat 09:00-17:00"])), Wish(), Memory()),
+    Reason.METERED: (replace(AWAY, metered=True), Limits(), Wish(), Memory()),
+    Reason.BANDWIDTH: (replace(AWAY, bytes_today=10), Limits(bytes_per_day=10), Wish(), Memory()),
+    Reason.DISK: (
+        replace(AWAY, disk_free_bytes=9),
+        Limits(disk_reserve_bytes=10),
+        Wish(),
+        Memory(),
+    ),
+    Reason.IDLE_UNKNOWN: (Facts(), Limits(), Wish(), Memory()),
+    Reason.INPUT: (Facts(last_input=900.0), Limits(), Wish(), Memory()),
+}
+
+
+def test_every_reason_to_pause_has_a_rule_and_a_situation() -> None:
+    assert set(RULES) == set(BLOCKED) == set(Reason) - {Reason.OK}
+
+
+@pytest.mark.parametrize("reason", BLOCKED)
+def test_each_blocker_alone_pauses_and_without_its_rule_the_node_would_run(reason: Reason) -> None:
+    facts, limits, wish, memory = BLOCKED[reason]
+    others = {name: rule for name, rule in RULES.items() if name is not reason}
+
+    decision, _ = decide(facts, limits, wish, memory, NOW)
+    without, _ = decide(facts, limits, wish, memory, NOW, others)
+
+    assert decision.blockers == (reason,)
+    assert decision.reason is reason
+    assert decision.state is (State.FINISHING if reason is Reason.FINISH else State.PAUSED)
+    assert without.may_run
+    assert without.blockers == ()
+
+
+def test_a_machine_that_is_left_alone_drafts() -> None:
+    decision = once()
 
     assert (decision.state, decision.reason) == (State.RUNNING, Reason.OK)
-    assert decision.blockers == ()
+    assert (decision.duty, decision.blockers) == (1.0, ())
     assert decision.next_check_seconds == CHECK_SECONDS
 
 
 def test_without_a_sensor_and_without_always_it_stays_paused_and_says_so() -> None:
-    decision = decide(Facts(idle=None), Limits(), Wish(), NOW)
+    assert once(Facts()).reason is Reason.IDLE_UNKNOWN
+    assert once(Facts()).until_unix is None
+    assert once(Facts(), ALWAYS).reason is Reason.OK
 
-    assert (decision.state, decision.reason) == (State.PAUSED, Reason.IDLE_UNKNOWN)
-    assert decision.until_unix is None
+
+def test_it_waits_out_the_idle_delay_and_says_until_when() -> None:
+    decision = once(Facts(last_input=710.0))
+
+    assert (decision.reason, decision.until_unix) == (Reason.INPUT, NOW.unix_seconds + 10)
+    assert decision.next_check_seconds == 10.0
+    assert once(Facts(last_input=700.0)).reason is Reason.OK
+    assert once(Facts(last_input=999.0), ALWAYS).reason is Reason.OK
 
 
 def test_a_pause_of_which_nothing_more_is_known_holds_until_it_is_taken_back() -> None:
-    decision = decide(Facts(), ALWAYS, Wish(paused=True, is_unknown=True), Moment(1e9, 4e9))
+    wish = Wish(paused=True, is_unknown=True)
 
-    assert (decision.state, decision.reason) == (State.PAUSED, Reason.PAUSE_UNKNOWN)
-
-
-@pytest.mark.parametrize(("idle", "reason"), [(True, Reason.OK), (False, Reason.INPUT)])
-def test_a_sensor_that_knows_decides(idle: bool, reason: Reason) -> None:
-    assert decide(Facts(idle=idle), Limits(), Wish(), NOW).reason is reason
+    assert once(AWAY, ALWAYS, wish, Moment(1e9, 4e9)).reason is Reason.PAUSE_UNKNOWN
 
 
 def test_a_pause_without_an_end_holds_until_it_is_taken_back() -> None:
-    decision = decide(Facts(), ALWAYS, Wish(paused=True), Moment(1e9, 4e9))
-
-    assert (decision.state, decision.reason) == (State.PAUSED, Reason.USER_PAUSE)
+    assert once(AWAY, ALWAYS, Wish(paused=True), Moment(1e9, 4e9)).reason is Reason.USER_PAUSE
 
 
 @pytest.mark.parametrize(
@@ -50,13 +124,13 @@ def test_a_pause_by_length_ends_by_the_clock_that_runs_in_sleep(
 ) -> None:
     wish = Wish(paused=True, boot_until=1100.0)
 
-    assert decide(Facts(), ALWAYS, wish, Moment(boot, 0.0)).reason is reason
+    assert once(AWAY, ALWAYS, wish, Moment(boot, 0.0)).reason is reason
 
 
 def test_a_pause_by_length_does_not_move_when_the_wall_clock_is_set() -> None:
     wish = Wish(paused=True, boot_until=1100.0)
 
-    decision = decide(Facts(), ALWAYS, wish, Moment(1040.0, 2_000_000_000.0))
+    decision = once(AWAY, ALWAYS, wish, Moment(1040.0, 2_000_000_000.0))
 
     assert decision.reason is Reason.SNOOZE
     assert decision.until_unix == 2_000_000_060.0
@@ -66,62 +140,351 @@ def test_a_pause_by_length_does_not_move_when_the_wall_clock_is_set() -> None:
 def test_a_pause_until_a_time_ends_by_the_wall_clock(unix: float, reason: Reason) -> None:
     wish = Wish(paused=True, unix_until=500.0)
 
-    assert decide(Facts(), ALWAYS, wish, Moment(7.0, unix)).reason is reason
+    assert once(AWAY, ALWAYS, wish, Moment(7.0, unix)).reason is reason
 
 
 def test_the_next_check_is_when_the_pause_ends_and_never_busy() -> None:
-    soon = decide(Facts(), ALWAYS, Wish(paused=True, boot_until=1002.5), NOW)
-    at_once = decide(Facts(), ALWAYS, Wish(paused=True, boot_until=1000.001), NOW)
+    soon = once(AWAY, ALWAYS, Wish(paused=True, boot_until=1002.5))
+    at_once = once(AWAY, ALWAYS, Wish(paused=True, boot_until=1000.001))
 
     assert soon.next_check_seconds == 2.5
     assert at_once.next_check_seconds == MIN_CHECK_SECONDS
 
 
 def test_a_model_that_did_not_fit_waits_and_then_is_tried_again() -> None:
-    short = Facts(memory_short_until=1300.0)
+    short = replace(AWAY, memory_short_until=1300.0)
 
-    assert decide(short, ALWAYS, Wish(), NOW).reason is Reason.NO_MEMORY
-    assert decide(short, ALWAYS, Wish(), NOW).until_unix == NOW.unix_seconds + 300
-    assert decide(short, ALWAYS, Wish(), Moment(1300.0, 0.0)).reason is Reason.OK
+    assert once(short).reason is Reason.NO_MEMORY
+    assert once(short).until_unix == NOW.unix_seconds + 300
+    assert once(short, now=Moment(1300.0, 0.0)).reason is Reason.OK
 
 
 def test_the_first_reason_is_shown_and_all_are_listed() -> None:
-    wish = Wish(paused=True, quitting=True)
+    facts = Facts(memory_short_until=2000.0, on_battery=True)
 
-    decision = decide(Facts(memory_short_until=2000.0), Limits(), wish, NOW)
+    decision = once(facts, Limits(), Wish(paused=True, quitting=True))
 
     assert decision.reason is Reason.QUIT
     assert decision.blockers == (
         Reason.QUIT,
         Reason.USER_PAUSE,
+        Reason.BATTERY,
         Reason.NO_MEMORY,
         Reason.IDLE_UNKNOWN,
     )
 
 
-times = st.none() | st.floats(0, 1e6)
+def test_run_anyway_skips_only_what_waits_for_the_user_to_be_away() -> None:
+    anyway = Wish(anyway_until=1600.0)
+    skipped = {Reason.INPUT, Reason.FULLSCREEN, Reason.SCHEDULE, Reason.IDLE_UNKNOWN}
+    wishes = {reason for reason, (_, _, wish, _) in BLOCKED.items() if wish != Wish()}
+
+    for reason in set(BLOCKED) - wishes:
+        facts, limits, _, memory = BLOCKED[reason]
+        assert once(facts, limits, anyway, NOW, memory).may_run == (reason in skipped), reason
+    assert once(Facts(), Limits(), anyway, Moment(1600.0, 0.0)).reason is Reason.IDLE_UNKNOWN
+    assert once(Facts(), Limits(), Wish(anyway_until=1010.0)).next_check_seconds == 10.0
+
+
+def test_finishing_runs_on_until_the_sessions_end_or_its_time_is_over() -> None:
+    wish, busy = Wish(finish_until=1060.0), replace(AWAY, sessions=2)
+
+    assert once(busy, wish=wish).until_unix == NOW.unix_seconds + 60
+    assert once(busy, wish=wish).may_run
+    assert once(AWAY, wish=wish).reason is Reason.USER_PAUSE
+    assert once(busy, wish=wish, now=Moment(1060.0, 0.0)).reason is Reason.USER_PAUSE
+
+
+def test_what_is_being_finished_ends_at_once_when_something_forbids_to_run() -> None:
+    decision = once(replace(AWAY, sessions=2, on_battery=True), wish=Wish(finish_until=1060.0))
+
+    assert decision.state is State.PAUSED
+    assert decision.blockers == (Reason.USER_PAUSE, Reason.BATTERY)
+
+
+@pytest.mark.parametrize(
+    ("percent", "is_allowed", "runs"),
+    [(80.0, True, True), (79.9, True, False), (None, True, False), (100.0, False, False)],
+)
+def test_a_battery_is_used_only_if_allowed_and_full_enough(
+    percent: float | None, is_allowed: bool, runs: bool
+) -> None:
+    facts = replace(AWAY, on_battery=True, battery_percent=percent)
+
+    assert once(facts, Limits(on_battery=is_allowed)).may_run == runs
+
+
+def test_used_up_data_come_back_at_midnight_of_the_zone() -> None:
+    decision = once(replace(AWAY, bytes_today=11), Limits(bytes_per_day=10))
+
+    assert decision.until_unix == 1_700_006_400.0
+
+
+# What the past decides.
+
+
+def walk(steps: list[tuple[float, Facts]], limits: Limits = Limits()) -> list[Decision]:  # noqa: B008
+    """Decide at each time (seconds from now) with what has been remembered."""
+    memory, decisions = Memory(), []
+    for seconds, facts in steps:
+        now = Moment(NOW.boot_seconds + seconds, NOW.unix_seconds + seconds)
+        decision, memory = decide(facts, limits, Wish(), memory, now)
+        decisions.append(decision)
+    return decisions
+
+
+def test_a_hot_machine_rests_until_it_has_been_cool_for_a_minute() -> None:
+    heat = [(0.0, 79.9), (1.0, 80.0), (2.0, 75.0), (9.0, 71.0), (20.0, 72.0), (30.0, 71.0),
+            (30.0 + COOL_SECONDS - 1, 71.0), (30.0 + COOL_SECONDS, 71.0)]  # fmt: skip
+
+    decisions = walk([(at, replace(AWAY, celsius=celsius)) for at, celsius in heat])
+
+    assert [one.may_run for one in decisions] == [True] + [False] * 6 + [True]
+    assert decisions[3].until_unix == NOW.unix_seconds + 9 + COOL_SECONDS
+    assert decisions[4].until_unix is None
+
+
+def test_a_heat_sensor_that_falls_silent_does_not_pause_for_ever() -> None:
+    decisions = walk([(0.0, replace(AWAY, celsius=90.0)), (1.0, AWAY), (1.0 + COOL_SECONDS, AWAY)])
+
+    assert [one.may_run for one in decisions] == [False, False, True]
+
+
+def test_a_spike_of_the_graphics_card_is_no_game() -> None:
+    spike = [(float(second), replace(AWAY, gpu_other=1.0 if second < 3 else 0.0))
+             for second in range(60)]  # fmt: skip
+
+    assert all(one.may_run for one in walk(spike))
+
+
+def test_a_busy_graphics_card_pauses_until_it_has_been_free_for_a_minute() -> None:
+    last = int(GPU_SECONDS + GPU_FREE_SECONDS)
+    loads = [(float(second), replace(AWAY, gpu_other=1.0 if second < GPU_SECONDS else 0.1))
+             for second in range(last + 1)]  # fmt: skip
+
+    decisions = walk(loads)
+
+    assert decisions[int(GPU_SECONDS) - 1].reason is Reason.GPU_BUSY
+    assert decisions[last - 1].reason is Reason.GPU_BUSY
+    assert decisions[last].reason is Reason.OK
+
+
+def test_memory_must_be_free_with_a_margin_before_the_model_is_loaded_again() -> None:
+    frees = [1100, 999, 1100, 1250]
+    limits = Limits(memory_reserve_bytes=1000)
+
+    decisions = walk(
+        [(float(at), replace(AWAY, memory_free_bytes=free)) for at, free in enumerate(frees)],
+        limits,
+    )
+
+    assert [one.may_run for one in decisions] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(("celsius", "duty"), [(None, 0.8), (72.0, 0.8), (76.0, 0.4), (79.9, 0.05)])
+def test_between_cool_and_hot_it_computes_less(celsius: float | None, duty: float) -> None:
+    decision = once(replace(AWAY, celsius=celsius), Limits(duty=0.8))
+
+    assert (decision.state, decision.duty) == (State.THROTTLED, duty)
+
+
+# Anything may happen in any order.
+
+GAME = "game"
+HOURS = parse_hours(["mon-sun 08:00-20:00"])
+STRICT = Limits(
+    idle_seconds=60.0,
+    apps=frozenset({GAME}),
+    hours=HOURS,
+    memory_reserve_bytes=100,
+    disk_reserve_bytes=100,
+    bytes_per_day=100,
+)
+events = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "wait",
+                "sleep",
+                "clock",
+                "input",
+                "blind",
+                "seen",
+                "pause",
+                "snooze",
+                "until",
+                "finish",
+                "anyway",
+                "resume",
+                "celsius",
+                "gpu",
+                "battery",
+                "apps",
+                "fullscreen",
+                "memory",
+                "short",
+                "metered",
+                "traffic",
+                "disk",
+                "suspending",
+                "sessions",
+            ]
+        ),
+        st.integers(0, 100),
+    ),
+    max_size=60,
+)
+
+
+class Machine:
+    """A machine to which things happen, and what must follow from them, said the slow way."""
+
+    def __init__(self) -> None:
+        self.boot, self.unix = 1000.0, 1_700_049_600.0  # noon
+        self.facts, self.wish, self.memory = AWAY, Wish(), Memory()
+        self.hot_at: float | None = None
+        self.busy_at: float | None = None
+
+    def happens(self, kind: str, value: int) -> None:
+        boot, odd = self.boot, bool(value % 2)
+        match kind:
+            case "wait" | "sleep":  # asleep, the monotonic clock would stand; this one runs
+                seconds = value * (60.0 if kind == "sleep" else 1.0)
+                self.boot, self.unix = self.boot + seconds, self.unix + seconds
+            case "clock":
+                self.unix += (value - 50) * 3600.0
+            case "input" | "seen":
+                self.facts = replace(self.facts, last_input=boot - (value if kind == "seen" else 0))
+            case "blind":
+                self.facts = replace(self.facts, last_input=None)
+            case "pause":
+                self.wish = Wish(paused=True)
+            case "snooze":
+                self.wish = Wish(paused=True, boot_until=boot + value)
+            case "until":
+                self.wish = Wish(paused=True, unix_until=self.unix + value * 60.0)
+            case "finish":
+                self.wish = Wish(finish_until=boot + value)
+            case "anyway":
+                self.wish = Wish(anyway_until=boot + value * 10.0)
+            case "resume":
+                self.wish = Wish()
+            case "celsius":
+                self.facts = replace(self.facts, celsius=float(value))
+            case "gpu":
+                self.facts = replace(self.facts, gpu_other=value / 100)
+            case "battery":
+                self.facts = replace(self.facts, on_battery=odd)
+            case "apps":
+                self.facts = replace(self.facts, programs=frozenset({GAME} if odd else {"sh"}))
+            case "fullscreen":
+                self.facts = replace(self.facts, fullscreen=odd)
+            case "memory":
+                self.facts = replace(self.facts, memory_free_bytes=value * 4)
+            case "short":
+                self.facts = replace(self.facts, memory_short_until=boot + value)
+            case "metered":
+                self.facts = replace(self.facts, metered=odd)
+            case "traffic":
+                self.facts = replace(self.facts, bytes_today=value + 20)
+            case "disk":
+                self.facts = replace(self.facts, disk_free_bytes=value * 4)
+            case "suspending":
+                self.facts = replace(self.facts, suspending=odd)
+            case "sessions":
+                self.facts = replace(self.facts, sessions=value % 3)
+
+    def decide(self, rules: object = RULES) -> Decision:
+        now = Moment(self.boot, self.unix)
+        decision, self.memory = decide(
+            self.facts,
+            STRICT,
+            self.wish,
+            self.memory,
+            now,
+            rules,  # type: ignore[arg-type]
+        )
+        return decision
+
+    def forbidden(self) -> set[Reason]:
+        """Return what forbids to run by the facts of this moment alone."""
+        facts, wish, hour = self.facts, self.wish, self.unix % 86_400 / 3600
+        forced = wish.anyway_until is not None and self.boot < wish.anyway_until
+        end = wish.boot_until, wish.unix_until
+        snoozes = (end[0] is not None and self.boot < end[0]) or (
+            end[1] is not None and self.unix < end[1]
+        )
+        finishing = wish.finish_until is not None
+        runs_out = finishing and facts.sessions > 0 and self.boot < (wish.finish_until or 0)
+        last = facts.last_input
+        said = {
+            Reason.USER_PAUSE: (wish.paused and end == (None, None))
+            or (finishing and not runs_out),
+            Reason.SNOOZE: wish.paused and snoozes,
+            Reason.FINISH: runs_out,
+            Reason.SUSPENDING: facts.suspending,
+            Reason.HOT: facts.celsius is not None and facts.celsius >= 80,
+            Reason.BATTERY: facts.on_battery is True,
+            Reason.EXCLUSIVE_APP: GAME in facts.programs,
+            Reason.FULLSCREEN: facts.fullscreen is True and not forced,
+            Reason.NO_MEMORY: (
+                facts.memory_free_bytes is not None and facts.memory_free_bytes < 100
+            )
+            or (facts.memory_short_until is not None and self.boot < facts.memory_short_until),
+            Reason.SCHEDULE: not forced and not 8 <= hour < 20,
+            Reason.METERED: facts.metered is True,
+            Reason.BANDWIDTH: facts.bytes_today >= 100,
+            Reason.DISK: facts.disk_free_bytes is not None and facts.disk_free_bytes < 100,
+            Reason.IDLE_UNKNOWN: not forced and last is None,
+            Reason.INPUT: not forced and last is not None and self.boot - last < 60,
+        }
+        return {reason for reason, holds in said.items() if holds}
 
 
 @pytest.mark.slow
-@given(
-    facts=st.builds(Facts, idle=st.none() | st.booleans(), memory_short_until=times),
-    limits=st.builds(Limits, always=st.booleans()),
-    wish=st.builds(
-        Wish,
-        paused=st.booleans(),
-        boot_until=times,
-        unix_until=times,
-        quitting=st.booleans(),
-    ),
-    now=st.builds(Moment, st.floats(0, 1e6), st.floats(0, 1e6)),
-)
-def test_it_runs_exactly_when_nothing_blocks(
-    facts: Facts, limits: Limits, wish: Wish, now: Moment
+@given(events)
+def test_it_runs_exactly_when_nothing_forbids_it_whatever_happens(
+    happenings: list[tuple[str, int]],
 ) -> None:
-    decision = decide(facts, limits, wish, now)
+    machine = Machine()
+    for kind, value in happenings:
+        machine.happens(kind, value)
 
-    assert (decision.state is State.RUNNING) == (not decision.blockers)
-    assert (decision.reason is Reason.OK) == (not decision.blockers)
-    assert list(decision.blockers) == sorted(decision.blockers, key=list(Reason).index)
-    assert MIN_CHECK_SECONDS <= decision.next_check_seconds <= CHECK_SECONDS
-    assert decision.until_unix is None or decision.until_unix > now.unix_seconds - 1e-3
+        decision, forbidden = machine.decide(), machine.forbidden()
+
+        if Reason.FINISH in forbidden and len(set(decision.blockers) | forbidden) > 1:
+            forbidden = forbidden - {Reason.FINISH} | {Reason.USER_PAUSE}
+        remembered = {
+            reason
+            for reason, holds in (
+                (Reason.HOT, machine.memory.is_hot),
+                (Reason.GPU_BUSY, machine.memory.is_gpu_busy),
+                (Reason.NO_MEMORY, machine.memory.is_memory_short),
+            )
+            if holds
+        }
+        assert set(decision.blockers) == forbidden | remembered
+        assert list(decision.blockers) == sorted(decision.blockers, key=list(Reason).index)
+        assert decision.reason is (decision.blockers[0] if decision.blockers else Reason.OK)
+        assert decision.may_run == (set(decision.blockers) <= {Reason.FINISH})
+        assert (decision.duty > 0) == decision.may_run
+        assert MIN_CHECK_SECONDS <= decision.next_check_seconds <= CHECK_SECONDS
+        if decision.until_unix is not None:
+            wait = decision.until_unix - machine.unix
+            assert wait > -1e-3
+            assert decision.next_check_seconds <= max(wait, MIN_CHECK_SECONDS) + 1e-3
+
+
+@pytest.mark.slow
+@given(events, st.integers(1, 100), st.booleans())
+def test_a_snooze_ends_when_it_says_and_not_before(
+    happenings: list[tuple[str, int]], length: int, is_by_clock: bool
+) -> None:
+    wishes = {"pause", "snooze", "until", "finish", "anyway", "resume", "clock"}
+    machine = Machine()
+    machine.happens("until" if is_by_clock else "snooze", length)
+    end = machine.boot + length * (60.0 if is_by_clock else 1.0)
+    for kind, value in happenings:
+        if kind not in wishes:
+            machine.happens(kind, value)
+            assert (Reason.SNOOZE in machine.decide().blockers) == (machine.boot < end)

@@ -21,7 +21,7 @@ def patch(key: str, value: str, revision: int | None = None) -> SettingsPatch:
 def test_every_setting_has_a_value_by_name() -> None:
     settings = node_settings({row.key: row.default for row in TABLE})
 
-    assert settings.always is False
+    assert settings.limits.always is False
     assert settings.sessions == 8
     assert settings.bootstrap == ()
 
@@ -48,13 +48,13 @@ def test_a_mistake_in_the_file_is_named_by_line_and_key(tmp_path: Path) -> None:
 def test_a_live_setting_takes_effect_at_once_and_another_at_the_next_start(tmp_path: Path) -> None:
     preferences = Preferences(under(tmp_path), {})
     seen: list[bool] = []
-    preferences.on_change(lambda settings: seen.append(settings.always))
+    preferences.on_change(lambda settings: seen.append(settings.limits.always))
 
     preferences.patch(patch("run.when", '"always"'))
     view = preferences.patch(patch("limits.threads", "3"))
 
     assert seen == [True, True]
-    assert preferences.current.always
+    assert preferences.current.limits.always
     assert preferences.current.threads == 0
     assert view.needs_restart == ("limits.threads",)
     assert node_settings(read_values(under(tmp_path))).threads == 3
@@ -65,7 +65,7 @@ def test_a_flag_still_wins_over_a_changed_file(tmp_path: Path) -> None:
 
     preferences.patch(patch("run.when", '"idle"'))
 
-    assert preferences.current.always
+    assert preferences.current.limits.always
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ class Daemon:
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "r"))
+    for display in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.delenv(display, raising=False)  # nobody's input counts here
     found = Daemon(tmp_path / "node")
     yield found
     found.end()
