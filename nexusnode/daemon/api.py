@@ -11,6 +11,7 @@ from nexusnode.control.messages import ChatStarted, Nothing
 from nexusnode.control.server import Client
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
+from nexusnode.daemon.history import History
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.policy.facts import Wish
 from p2p.errors import ControlError
@@ -28,11 +29,13 @@ class Api:
         contributor: Contributor,
         preferences: Preferences,
         chats: Chats,
+        history: History,
         keep: Callable[[Wish], None],
     ) -> None:
         self._contributor = contributor
         self._preferences = preferences
         self._chats = chats
+        self._history = history
         self._keep = keep
         self._keeping = trio.Lock()
 
@@ -59,6 +62,10 @@ class Api:
             case "chat.stop":
                 self._chats.stop(client, request.params.chat)
                 return Nothing()
+            case "history.query":
+                return await self._history.query(request.params)
+            case "history.export":
+                return await self._history.export(request.params.path)
             case "quit":
                 self._contributor.stop()
                 return Nothing()

@@ -21,6 +21,7 @@ from nexusnode.daemon.api import Api
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor, Profile
 from nexusnode.daemon.drafting import Drafting
+from nexusnode.daemon.history import History, reading
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.learnt import Learnt
@@ -147,11 +148,17 @@ async def _run(
                 welcome = Welcome(
                     API, version, os.getpid(), str(folders.data), (*METHODS, *TOPICS), "run"
                 )
-                api = Api(contributor, preferences, chats, lambda wish: kept.write(wish, _now()))
+                history = History(
+                    folders.data, lambda: reading(contributor.snapshot()), time.time, log
+                )
+                api = Api(
+                    contributor, preferences, chats, history, lambda wish: kept.write(wish, _now())
+                )
                 server = ControlServer(welcome, api, log)
                 nursery.start_soon(server.run, listener)
                 nursery.start_soon(worker.run)
                 nursery.start_soon(learnt.run)
+                nursery.start_soon(history.run)
                 nursery.start_soon(contributor.run)
                 nursery.start_soon(
                     contributor.show, partial(server.publish, "state"), lambda: server.has_watchers
@@ -165,6 +172,7 @@ async def _run(
                 with trio.CancelScope(shield=True):
                     await contributor.farewell()
                     await learnt.flush()
+                    await history.close()
                     await server.flush()
                 nursery.cancel_scope.cancel()
 
