@@ -12,6 +12,7 @@ from nexusnode.control.server import Client
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
 from nexusnode.daemon.history import History
+from nexusnode.daemon.models import Models
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.policy.facts import Wish
 from p2p.errors import ControlError
@@ -30,12 +31,14 @@ class Api:
         preferences: Preferences,
         chats: Chats,
         history: History,
+        models: Models,
         keep: Callable[[Wish], None],
     ) -> None:
         self._contributor = contributor
         self._preferences = preferences
         self._chats = chats
         self._history = history
+        self._models = models
         self._keep = keep
         self._keeping = trio.Lock()
 
@@ -62,6 +65,10 @@ class Api:
             case "chat.stop":
                 self._chats.stop(client, request.params.chat)
                 return Nothing()
+            case "storage":
+                return await self._models.storage()
+            case "storage.free":
+                return await self._models.free()
             case "history.query":
                 return await self._history.query(request.params)
             case "history.export":
@@ -69,7 +76,27 @@ class Api:
             case "quit":
                 self._contributor.stop()
                 return Nothing()
+        if request.method.startswith("models."):
+            return await self._handle_models(request)
         raise ControlError(f"this node cannot do {request.method} yet", "control.unknown-method")
+
+    async def _handle_models(self, request: Request) -> Any:
+        models, params = self._models, request.params
+        match request.method.removeprefix("models."):
+            case "list":
+                return await models.list()
+            case "pull":
+                return await models.pull(params.source, params.sha256)
+            case "pause":
+                return await models.pause(params.name)
+            case "resume":
+                return await models.resume(params.name)
+            case "cancel":
+                return await models.cancel(params.name)
+            case "delete":
+                return await models.delete(params.name)
+            case _:
+                return await models.move(params.folder)
 
     async def _keep_wish(self) -> None:
         """Have the last wish outlast a restart. It is carried out meanwhile: a disk may be slow."""

@@ -18,6 +18,7 @@ from nexusnode.draft.launch import MODULE, environment
 from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Fault, Load, Loaded
 from nexusnode.models.fit import Fit, fitting
 from nexusnode.models.store import ModelStore
+from nexusnode.settings import models_folder
 from p2p.errors import ConfigError, ModelError, NexusError, PeerGone, ResourceError
 from p2p.network.keyfile import load_or_create_seed
 from p2p.paths import Folders, make_private, socket_path
@@ -120,7 +121,7 @@ class Examination:
 
     async def _draft_model(self) -> str:
         settings = Preferences(self._folders, {}).current
-        self._model = await open_model(settings, ModelStore(self._folders.models))
+        self._model = await open_model(settings, ModelStore(models_folder(self._folders, settings)))
         model = self._model
         return f"{model.path.name}, SHA-256 {model.sha256[:16]}…, {model.header.vocabulary} tokens"
 

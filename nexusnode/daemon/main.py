@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -26,6 +27,7 @@ from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.learnt import Learnt
 from nexusnode.daemon.model import Model, open_model
+from nexusnode.daemon.models import Models, Running, hosts_by_tokenizer
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.wish import KeptWish
 from nexusnode.daemon.worker import DraftWorker, OpenWorker
@@ -34,7 +36,7 @@ from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Load
 from nexusnode.models.gguf import read_entries
 from nexusnode.models.store import ModelStore
 from nexusnode.policy.facts import Limits, Moment
-from nexusnode.settings import NodeSettings
+from nexusnode.settings import NodeSettings, models_folder
 from p2p.errors import NexusError
 from p2p.log import Log
 from p2p.network.discovery import Found, discover
@@ -114,7 +116,7 @@ async def _run(
         preferences = Preferences(folders, flags)
         settings = preferences.current
         transport = make_transport(seed, settings)
-        model = await open_model(settings, ModelStore(folders.models))
+        model = await open_model(settings, ModelStore(models_folder(folders, settings)))
         with bound_socket(socket_path(folders.data)) as listener:
             kept = KeptWish(folders.data, log)
             contributor = Contributor(
@@ -131,7 +133,7 @@ async def _run(
                 seed,
                 drafting,
                 settings.allow,
-                partial(read_entries, model.path),
+                lambda: read_entries(Path(contributor.model_path)),
                 random.Random(),
                 contributor.changed,
                 time.time,
@@ -151,8 +153,24 @@ async def _run(
                 history = History(
                     folders.data, lambda: reading(contributor.snapshot()), time.time, log
                 )
+                models = Models(
+                    folders,
+                    preferences,
+                    lambda: _running(contributor, worker),
+                    lambda: hosts_by_tokenizer(hosts.all),
+                    contributor.relocate,
+                    lambda view: server.publish("models", view),
+                    nursery,
+                    log,
+                )
+                preferences.on_change(lambda _: models.changed())
                 api = Api(
-                    contributor, preferences, chats, history, lambda wish: kept.write(wish, _now())
+                    contributor,
+                    preferences,
+                    chats,
+                    history,
+                    models,
+                    lambda wish: kept.write(wish, _now()),
                 )
                 server = ControlServer(welcome, api, log)
                 nursery.start_soon(server.run, listener)
@@ -209,6 +227,13 @@ def _worker_opener(threads: int) -> OpenWorker:
     return lambda: open_child(
         MODULE, FROM_WORKER, TO_WORKER, role="draft worker", environment=environment(threads)
     )
+
+
+def _running(contributor: Contributor, worker: DraftWorker) -> Running:
+    costs = worker.loaded.costs if worker.loaded is not None else ()
+    speed = 1 / costs[0] if costs and costs[0] > 0 else None
+    rss_bytes = worker.stats.rss_bytes if worker.pid else 0
+    return Running(Path(contributor.model_path), speed, rss_bytes)
 
 
 def _load(model: Model, settings: NodeSettings) -> Load:

@@ -1,0 +1,45 @@
+"""What this node takes on the disk, folder by folder. Blocking: call it in a thread."""
+
+import os
+import shutil
+from pathlib import Path
+
+from nexusnode.control.messages import FolderView, Storage
+from p2p.paths import Folders
+
+PARTIAL_SUFFIXES = (".part", ".part.json", ".bad")
+
+
+def measure(folders: Folders, models: Path) -> Storage:
+    """Return every folder with its bytes; one inside another is counted once, by itself."""
+    named = {"models": models, "logs": folders.logs, "data": folders.data}
+    if folders.config != folders.data:
+        named["settings"] = folders.config
+    views = []
+    for name, path in named.items():
+        others = {other for other in named.values() if other != path}
+        size, partial = _size(path, others)
+        views.append(FolderView(name, str(path), size, partial))
+    return Storage(tuple(views))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return what is free on the disk that holds a folder, or would hold it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _size(root: Path, others: set[Path]) -> tuple[int, int]:
+    """Return the bytes below a folder and those of downloads that are not whole."""
+    size = partial = 0
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if Path(folder, name) not in others]
+        for name in files:
+            try:
+                bytes_here = os.lstat(os.path.join(folder, name)).st_size
+            except OSError:  # gone meanwhile
+                continue
+            size += bytes_here
+            partial += bytes_here if name.endswith(PARTIAL_SUFFIXES) else 0
+    return size, partial
