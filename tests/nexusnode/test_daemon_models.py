@@ -35,7 +35,7 @@ PIECE = 1 << 16
 
 
 class Server(ThreadingHTTPServer):
-    """Serves DATA; from byte `hold_at` on only once `go` is set. `starts` is what was asked for."""
+    """Serves DATA; from byte `hold_at` on slowly until `go` is set. `starts` is what was asked for."""
 
     daemon_threads = True
 
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for place in range(start, len(DATA), PIECE):
             if place >= self.server.hold_at:
-                self.server.go.wait(30)
+                self.server.go.wait(0.05)
             self.wfile.write(DATA[place : place + PIECE])
 
     def log_message(self, format: str, *args: object) -> None:
