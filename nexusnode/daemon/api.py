@@ -7,15 +7,17 @@ from typing import Any
 import trio
 
 from nexusnode.control.dialogue import Request
-from nexusnode.control.messages import ChatStarted, Nothing
+from nexusnode.control.messages import ChatStarted, Findings, Nothing
 from nexusnode.control.server import Client
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
+from nexusnode.daemon.diagnostics import Diagnostics, shown, tail
 from nexusnode.daemon.history import History
 from nexusnode.daemon.models import Models
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.policy.facts import Wish
 from p2p.errors import ControlError
+from p2p.log import Log
 
 
 class Api:
@@ -32,6 +34,8 @@ class Api:
         chats: Chats,
         history: History,
         models: Models,
+        diagnostics: Diagnostics,
+        log: Log,
         keep: Callable[[Wish], None],
     ) -> None:
         self._contributor = contributor
@@ -39,6 +43,8 @@ class Api:
         self._chats = chats
         self._history = history
         self._models = models
+        self._diagnostics = diagnostics
+        self._log = log
         self._keep = keep
         self._keeping = trio.Lock()
 
@@ -65,6 +71,14 @@ class Api:
             case "chat.stop":
                 self._chats.stop(client, request.params.chat)
                 return Nothing()
+            case "log.tail":
+                return tail(self._log, request.params)
+            case "doctor":
+                return Findings(tuple(map(shown, await self._diagnostics.examine())))
+            case "diagnostics.preview":
+                return await self._diagnostics.preview()
+            case "diagnostics.write":
+                return await self._diagnostics.write(request.params.path)
             case "storage":
                 return await self._models.storage()
             case "storage.free":

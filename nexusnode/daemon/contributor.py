@@ -114,6 +114,10 @@ class Contributor:
         self.changed()
 
     @property
+    def node_id(self) -> str:
+        return self._profile.node_id
+
+    @property
     def model_path(self) -> str:
         return self._profile.model_path
 

@@ -21,7 +21,9 @@ from nexusnode.control.server import ControlServer
 from nexusnode.daemon.api import Api
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor, Profile
+from nexusnode.daemon.diagnostics import Diagnostics
 from nexusnode.daemon.drafting import Drafting
+from nexusnode.daemon.examination import Examination
 from nexusnode.daemon.history import History, reading
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
@@ -164,12 +166,25 @@ async def _run(
                     log,
                 )
                 preferences.on_change(lambda _: models.changed())
+                examination = partial(
+                    Examination, folders, loaded=lambda: worker.loaded, flags=flags
+                )
+                diagnostics = Diagnostics(
+                    folders,
+                    version,
+                    lambda: contributor.node_id,
+                    lambda: examination().run(lambda finding: None),
+                    contributor.snapshot,
+                    log,
+                )
                 api = Api(
                     contributor,
                     preferences,
                     chats,
                     history,
                     models,
+                    diagnostics,
+                    log,
                     lambda wish: kept.write(wish, _now()),
                 )
                 server = ControlServer(welcome, api, log)

@@ -17,7 +17,13 @@ from nexusnode.daemon.downloads import Download, Downloads, Terms
 from nexusnode.daemon.host import Host
 from nexusnode.daemon.model import chosen_path
 from nexusnode.daemon.preferences import Preferences
-from nexusnode.daemon.storage import PARTIAL_SUFFIXES, free_bytes, measure
+from nexusnode.daemon.storage import (
+    free_bytes,
+    measure,
+    partial_downloads,
+    remove_copied,
+    remove_left,
+)
 from nexusnode.models.catalogue import (
     BUNDLED,
     CATALOGUE,
@@ -29,11 +35,10 @@ from nexusnode.models.catalogue import (
 from nexusnode.models.fit import Fit, Fitting, Shape, Sizes, fitting
 from nexusnode.models.gguf import Header, inspect
 from nexusnode.models.move import copy_models, movable
-from nexusnode.models.partial import Source, partials
 from nexusnode.models.recommend import Candidate, recommend
 from nexusnode.models.store import LocalModel, ModelStore
 from nexusnode.settings import models_folder
-from p2p.errors import ControlError, ModelError, NexusError, ResourceError
+from p2p.errors import ControlError, ModelError, NexusError
 from p2p.log import Log
 from p2p.paths import Folders
 from p2p.settings import toml_value
@@ -173,7 +178,7 @@ class Models:
                 copy_models, files, new, reserve, trio.from_thread.check_cancelled
             )
             self._remember(old, new)
-            await trio.to_thread.run_sync(_remove, files, old)
+            await trio.to_thread.run_sync(remove_copied, files, old)
             self._downloads.forget()
             self._log.event("models.moved", files=len(files))
         self._changed()
@@ -188,7 +193,7 @@ class Models:
         await self._refresh()
         await self._downloads.cancel_idle()
         running = {one.path.name for one in self._downloads.all}
-        await trio.to_thread.run_sync(_remove_left, self._folder, running)
+        await trio.to_thread.run_sync(remove_left, self._folder, running)
         self._changed()
         return await self.storage()
 
@@ -252,7 +257,7 @@ class Models:
                 except ModelError as error:
                     self._headers[key] = str(error)
         self._local = local
-        left = await trio.to_thread.run_sync(_partials, folder)
+        left = await trio.to_thread.run_sync(partial_downloads, folder)
         self._downloads.adopt(left)
         self._free_bytes = await trio.to_thread.run_sync(free_bytes, folder)
 
@@ -376,35 +381,3 @@ def _elsewhere(path: Path) -> list[LocalModel]:
     except OSError:
         return []
     return [LocalModel(path.name.removesuffix(".gguf"), path, size, is_bundled=False)]
-
-
-def _partials(folder: Path) -> list[tuple[Path, Source, int]]:
-    try:
-        return partials(folder)
-    except OSError:
-        return []
-
-
-def _remove(files: list[Path], folder: Path) -> None:
-    """Remove what has a copy elsewhere, and the folder if nothing of the user's is left in it."""
-    try:
-        for path in files:
-            path.unlink(missing_ok=True)
-        (folder / "hashes.json").unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    except OSError as error:
-        raise ResourceError(
-            f"{folder}: the models were copied, but not removed there ({error.strerror})"
-        ) from error
-
-
-def _remove_left(folder: Path, running: set[str]) -> None:
-    """Remove files of a wrong hash, and parts that no download knows."""
-    try:
-        for path in folder.iterdir() if folder.is_dir() else ():
-            whole = path.name.removesuffix(".json").removesuffix(".part").removesuffix(".bad")
-            if path.name.endswith(PARTIAL_SUFFIXES) and whole not in running:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ResourceError(f"{folder}: {error.strerror}") from error

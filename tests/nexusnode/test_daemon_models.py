@@ -35,7 +35,7 @@ PIECE = 1 << 16
 
 
 class Server(ThreadingHTTPServer):
-    """Serves DATA; from byte `hold_at` on slowly until `go` is set. `starts` is what was asked for."""
+    """Serves DATA, from byte `hold_at` on slowly until `go`. `starts` is what was asked for."""
 
     daemon_threads = True
 
