@@ -147,8 +147,8 @@ class Examination:
             Check(
                 "history",
                 self._history,
-                "Its file was damaged once, by a crash or a failing disk; a new one was begun.",
-                "If it happens again, look after the disk. The folder can be deleted.",
+                "Plots come from it. A file that a crash or a failing disk damaged is put aside.",
+                "If it happens again, look after the disk. The old one can be deleted.",
             ),
             Check(
                 "model",

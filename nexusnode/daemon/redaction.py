@@ -11,7 +11,7 @@ _URL = re.compile(r"\b(https?)://[^\s\"',\])]+")
 _PEER = re.compile(r"\b(?:12D3Koo[1-9A-HJ-NP-Za-km-z]{4,}|Qm[1-9A-HJ-NP-Za-km-z]{44})")
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])(?::\d{1,5})?")
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![0-9A-Za-z:])")
-_KEY = re.compile(r"\b(?:sk|nx|nexus|hf)[-_][A-Za-z0-9_-]{8,}")
+_KEY = re.compile(r"\b(?:sk|nx|hf)[-_][A-Za-z0-9_-]{8,}")
 _LONG = re.compile(r"\b[0-9A-Fa-f]{32,}\b|\b[A-Za-z0-9+_-]{43,}={0,2}")
 
 

@@ -16,6 +16,7 @@ import trio
 
 from nexusnode.control.messages import Models as ModelsView
 from nexusnode.control.messages import ModelView, Pair, SettingsPatch
+from nexusnode.daemon import models as models_module
 from nexusnode.daemon.models import Models, Running
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.models import move
@@ -257,6 +258,33 @@ async def test_a_wrong_hash_fails_with_its_reason_and_free_removes_it(
     assert "got.gguf.bad" in failed.reason
     assert before.folders[0].partial_bytes == len(DATA)
     assert after.folders[0].partial_bytes == 0
+
+
+async def test_a_folder_that_cannot_be_written_fails_the_download_with_its_name(
+    server: Server, tmp_path: Path
+) -> None:
+    async with open_node(tmp_path) as node:
+        node.folder.parent.mkdir(exist_ok=True)
+        node.folder.write_bytes(b"a file where the folder should be")
+
+        await node.models.pull(server.url, SHA256)
+        failed = await node.until("got", lambda model: model.state == "failed")
+        node.folder.unlink()
+        await node.models.resume("got")
+        await node.until("got", lambda model: model.state == "ready")
+
+    assert str(node.folder) in failed.reason
+
+
+async def test_a_disk_without_room_for_it_is_said_before_any_byte(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_module, "RESERVE_BYTES", 1 << 60)
+    async with open_node(tmp_path) as node:
+        await node.models.pull(server.url, SHA256)
+        failed = await node.until("got", lambda model: model.state == "failed")
+
+    assert "stay free" in failed.reason
 
 
 async def test_a_download_keeps_to_the_speed_that_was_set(server: Server, tmp_path: Path) -> None:

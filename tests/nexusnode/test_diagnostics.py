@@ -113,6 +113,8 @@ async def test_long_logs_give_their_end(where: Folders) -> None:
         ("llama.cpp 0.3.36, Q4_0, 4.0 ms", "llama.cpp 0.3.36, Q4_0, 4.0 ms"),
         ("c" * 64, "<long 1>"),
         ("hf_abcdefghijkl", "<secret>"),
+        ("nx-abcdefghijkl", "<secret>"),
+        ("/run/nexus/nexus-ef08d046.sock", "/run/nexus/nexus-ef08d046.sock"),
     ],
 )
 def test_marks_say_what_was_there(text: str, cleaned: str) -> None:
