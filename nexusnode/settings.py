@@ -151,12 +151,30 @@ TABLE = (
         high=131_072,
     ),
     Setting(
+        "limits.down_mbit",
+        float,
+        0.0,
+        "How fast models are downloaded, in Mbit/s; 0 = as fast as it goes.",
+        low=0,
+        high=100_000,
+        live=True,
+    ),
+    Setting(
         "models.draft",
         str,
         "",
         "The draft model: a GGUF file, or a name of `nexusnode models list`.\n"
         "Empty = the small one that came with this package.",
         high=4096,
+    ),
+    Setting(
+        "models.folder",
+        str,
+        "",
+        "Where models lie. Empty = `models` in the data folder.\n"
+        "The window's Move takes the files along; a change here does not.",
+        high=4096,
+        live=True,
     ),
     Setting(
         "network.listen",
@@ -200,6 +218,8 @@ class NodeSettings:
     sessions: int
     context: int
     draft: str
+    models_folder: str
+    down_mbit: float
     listen: tuple[str, ...]
     bootstrap: tuple[str, ...]
     allow: tuple[str, ...]
@@ -223,11 +243,19 @@ def node_settings(values: Mapping[str, Value]) -> NodeSettings:
         sessions=_integer(values, "limits.sessions"),
         context=_integer(values, "limits.context"),
         draft=str(values["models.draft"]),
+        models_folder=str(values["models.folder"]),
+        down_mbit=float(str(values["limits.down_mbit"])),
         listen=_texts(values, "network.listen"),
         bootstrap=_texts(values, "hosts.bootstrap"),
         allow=_texts(values, "hosts.allow"),
         chat_url=str(values["chat.url"]),
     )
+
+
+def models_folder(folders: Folders, settings: NodeSettings) -> Path:
+    """Return where this node's models lie."""
+    chosen = settings.models_folder
+    return Path(chosen).expanduser() if chosen else folders.models
 
 
 def file_of(folders: Folders) -> Path:

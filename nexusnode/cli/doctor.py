@@ -41,7 +41,10 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _tell(finding: Finding) -> None:
-    print(f"{'ok ' if finding.is_well else 'NO '} {finding.name:12} {finding.fact}")
+    mark = {"well": "ok ", "note": "-- "}.get(finding.status, "NO ")
+    print(f"{mark} {finding.name:12} {finding.fact}")
+    if finding.advice:
+        print(f"{'':16} {finding.meaning} {finding.advice}")
     sys.stdout.flush()
 
 

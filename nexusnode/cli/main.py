@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "resume": Entry("resume", "draft again"),
     "stop": Entry("stop", "end the node"),
     "doctor": Entry("doctor", "check this computer, the installation and the way to the network"),
+    "diagnostics": Entry("diagnostics", "write a report for whoever helps you, without secrets"),
     "models": Entry("models", "list and download draft models"),
     "chat": Entry("chat", "ask a host's model, and see what was drafted"),
     "id": Entry("id", "print this node's peer id"),

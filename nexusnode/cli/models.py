@@ -22,6 +22,7 @@ from nexusnode.models.catalogue import CATALOGUE, DEFAULT_DOWNLOAD
 from nexusnode.models.fetch import Progress
 from nexusnode.models.pull import pull
 from nexusnode.models.store import ModelStore
+from nexusnode.settings import models_folder, node_settings, read_values
 from p2p.errors import ModelError
 
 BAR_WIDTH = 30
@@ -49,7 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    store = ModelStore(folders_of(flags).models)
+    folders = folders_of(flags)
+    folder = models_folder(folders, node_settings(read_values(folders)))
+    store = ModelStore(folder)
     match flags.action:
         case "list":
             print(_listing(store, flags.json))
@@ -57,7 +60,6 @@ def run(flags: argparse.Namespace) -> int:
             print(store.path(flags.name) if flags.name else store.check_bundled())
         case _:
             bar = ProgressBar(sys.stderr.isatty())
-            folder = folders_of(flags).models
             try:
                 path = trio.run(pull, flags.source, flags.sha256, folder, bar.show)
             finally:

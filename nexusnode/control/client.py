@@ -40,10 +40,10 @@ class ControlClient:
         welcome: Welcome = self._ask(*self._dialogue.hello(CLIENT, version))
         return welcome
 
-    def call(self, method: str, params: Any = None) -> Any:
+    def call(self, method: str, params: Any = None, seconds: float = CALL_SECONDS) -> Any:
         """Return the result of `method`. Raises `ControlError` if refused, `NoDaemon` if it is gone
-        or silent for `CALL_SECONDS`."""
-        return self._ask(*self._dialogue.call(method, params))
+        or silent for `seconds`."""
+        return self._ask(*self._dialogue.call(method, params), seconds)
 
     def next_notice(self, timeout_seconds: float | None = None) -> Notice | None:
         """Return the next event, or None when `timeout_seconds` pass first (None = wait for
@@ -56,10 +56,10 @@ class ControlClient:
             self._read(left)
         return self._notices.popleft()
 
-    def _ask(self, call: int, data: bytes) -> Any:
-        due = time.monotonic() + CALL_SECONDS
+    def _ask(self, call: int, data: bytes, seconds: float = CALL_SECONDS) -> Any:
+        due = time.monotonic() + seconds
         try:
-            self._connection.settimeout(CALL_SECONDS)
+            self._connection.settimeout(seconds)
             self._connection.sendall(data)
         except OSError as error:
             raise NoDaemon("the node ended while it was asked") from error
@@ -69,7 +69,7 @@ class ControlClient:
                     if reply.refusal is not None:
                         raise reply.refusal
                     return reply.result
-        raise NoDaemon(f"the node did not answer within {CALL_SECONDS:.0f} s; it may be hanging")
+        raise NoDaemon(f"the node did not answer within {seconds:.0f} s; it may be hanging")
 
     def _read(self, timeout_seconds: float | None) -> list[Reply]:
         """Wait once for bytes; keep the events in them and return the replies."""

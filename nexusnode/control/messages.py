@@ -167,7 +167,7 @@ class ModelView:
     `speed`: tokens/s measured here. `seconds_left` of a download, if it can be told.
     """
 
-    name: Word
+    name: Line
     family: Line
     licence: Line
     file_bytes: U64
@@ -190,7 +190,7 @@ class Models:
     """`recommended` is a name, with the sentence why."""
 
     models: Annotated[tuple[ModelView, ...], Size(0, 64)]
-    recommended: Word
+    recommended: Line
     recommended_reason: Line
     folder: PathText
     free_bytes: U64

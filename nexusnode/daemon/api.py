@@ -7,16 +7,19 @@ from typing import Any
 import trio
 
 from nexusnode.control.dialogue import Request
-from nexusnode.control.messages import ChatStarted, Nothing
+from nexusnode.control.messages import ChatStarted, Findings, Nothing
 from nexusnode.control.server import Client
 from nexusnode.daemon.autostart import Autostart
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor
+from nexusnode.daemon.diagnostics import Diagnostics, shown, tail
+from nexusnode.daemon.history import History
 from nexusnode.daemon.meters import Metering
+from nexusnode.daemon.models import Models
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.sensing import Sensing
 from nexusnode.policy.facts import Wish
-from p2p.errors import ControlError
+from p2p.log import Log
 
 
 class Api:
@@ -31,6 +34,10 @@ class Api:
         contributor: Contributor,
         preferences: Preferences,
         chats: Chats,
+        history: History,
+        models: Models,
+        diagnostics: Diagnostics,
+        log: Log,
         keep: Callable[[Wish], None],
         sensing: Sensing,
         meters: Metering,
@@ -39,6 +46,10 @@ class Api:
         self._contributor = contributor
         self._preferences = preferences
         self._chats = chats
+        self._history = history
+        self._models = models
+        self._diagnostics = diagnostics
+        self._log = log
         self._keep = keep
         self._sensing = sensing
         self._meters = meters
@@ -85,10 +96,46 @@ class Api:
             case "chat.stop":
                 self._chats.stop(client, request.params.chat)
                 return Nothing()
+            case "log.tail":
+                return tail(self._log, request.params)
+            case "doctor":
+                return Findings(tuple(map(shown, await self._diagnostics.examine())))
+            case "diagnostics.preview":
+                return await self._diagnostics.preview()
+            case "diagnostics.write":
+                return await self._diagnostics.write(request.params.path)
+            case "storage":
+                return await self._models.storage()
+            case "storage.free":
+                return await self._models.free()
+            case "history.query":
+                return await self._history.query(request.params)
+            case "history.export":
+                return await self._history.export(request.params.path)
             case "quit":
                 self._contributor.stop()
                 return Nothing()
-        raise ControlError(f"this node cannot do {request.method} yet", "control.unknown-method")
+        if request.method.startswith("models."):
+            return await self._handle_models(request)
+        raise AssertionError(f"{request.method} is in METHODS and not here")
+
+    async def _handle_models(self, request: Request) -> Any:
+        models, params = self._models, request.params
+        match request.method.removeprefix("models."):
+            case "list":
+                return await models.list()
+            case "pull":
+                return await models.pull(params.source, params.sha256)
+            case "pause":
+                return await models.pause(params.name)
+            case "resume":
+                return await models.resume(params.name)
+            case "cancel":
+                return await models.cancel(params.name)
+            case "delete":
+                return await models.delete(params.name)
+            case _:
+                return await models.move(params.folder)
 
     async def _keep_wish(self) -> None:
         """Have the last wish outlast a restart. It is carried out meanwhile: a disk may be slow."""

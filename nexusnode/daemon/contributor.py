@@ -131,6 +131,20 @@ class Contributor:
         self._decide_soon()
         self.quit.set()
 
+    def relocate(self, path: str) -> None:
+        """The model's file has moved."""
+        self._profile = replace(self._profile, model_path=path)
+        self._worker.relocate(path)
+        self.changed()
+
+    @property
+    def node_id(self) -> str:
+        return self._profile.node_id
+
+    @property
+    def model_path(self) -> str:
+        return self._profile.model_path
+
     def set_limits(self, limits: Limits) -> None:
         self._limits = limits
         self._decide_soon()

@@ -6,18 +6,22 @@ Every check has a deadline; none changes anything but that a missing identity is
 import importlib.util
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
 from nexusnode.daemon.model import Model, open_model
 from nexusnode.daemon.preferences import Preferences
+from nexusnode.daemon.samples import FILE
+from nexusnode.daemon.storage import free_bytes
 from nexusnode.draft.launch import MODULE, environment
 from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Fault, Load, Loaded
 from nexusnode.models.fit import Fit, fitting
 from nexusnode.models.store import ModelStore
+from nexusnode.settings import models_folder
 from p2p.errors import ConfigError, ModelError, NexusError, PeerGone, ResourceError
 from p2p.network.keyfile import load_or_create_seed
 from p2p.paths import Folders, make_private, socket_path
@@ -28,33 +32,63 @@ PACKAGES = ("nexusnode", "p2p", "verifier_host", "gui")
 WORKER_SECONDS = 60.0
 REACH_SECONDS = 5.0
 TRIAL_CONTEXT = 512
+LOW_DISK_BYTES = 200_000_000  # chosen: settings and history are a few MB
+DISK_RESERVE_BYTES = 5 << 30
 BANNER = b"\x13/multistream/1.0.0\n"  # what every libp2p peer says first
 _ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d+)/p2p/([^/]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check. `code` is the error's, empty if it is well; `fact` is a sentence for people."""
+    """One check. `code` is the error's, empty if it is well; the rest are sentences for people.
+
+    `status` is well, note (works, but worth knowing) or ill. `meaning` says why it matters,
+    `advice` what to do unless it is well.
+    """
 
     name: str
     is_well: bool
     fact: str
     code: str = ""
+    status: str = "well"
+    meaning: str = ""
+    advice: str = ""
 
 
-Check = Callable[[], Awaitable[str]]
+class Note(str):
+    """A fact that is no fault and worth knowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`look` returns the fact, or raises what is wrong."""
+
+    name: str
+    look: Callable[[], Awaitable[str]]
+    meaning: str
+    advice: str
 
 
 class Examination:
-    """The checks in order; later ones use what earlier ones found."""
+    """The checks in order; later ones use what earlier ones found.
+
+    Args:
+        origins: says where a package lies.
+        loaded: what a draft worker that runs has said; None = one is started to see.
+        flags: settings of the command line that win over the file.
+    """
 
     def __init__(
         self,
         folders: Folders,
         origins: Callable[[str], Path | None] | None = None,
         clock: Callable[[], float] = time.time,
+        loaded: Callable[[], Loaded | None] = lambda: None,
+        flags: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._folders = folders
+        self._loaded = loaded
+        self._flags = flags
         self._origins = origins or package_folder
         self._clock_now = clock
         self._model: Model | None = None
@@ -62,25 +96,85 @@ class Examination:
 
     async def run(self, tell: Callable[[Finding], None], only: str | None = None) -> list[Finding]:
         """Do every check, or `only` one, telling each finding as it is made."""
-        checks: list[tuple[str, Check]] = [
-            ("packages", self._packages),
-            ("identity", self._identity),
-            ("settings", self._settings),
-            ("socket", self._socket),
-            ("clock", self._clock),
-            ("model", self._draft_model),
-            ("memory", self._memory),
-            ("draft worker", self._worker),
-            ("network", self._network),
-        ]
         findings = []
-        for name, check in checks:
-            if only not in (None, name):
+        for check in self._checks():
+            if only not in (None, check.name):
                 continue
-            finding = await _find(name, check)
+            finding = await _find(check)
             findings.append(finding)
             tell(finding)
         return findings
+
+    def _checks(self) -> list[Check]:
+        """The checks in order. Those of sensors belong after the clock's."""
+        return [
+            Check(
+                "packages",
+                self._packages,
+                "Nexus' own parts must be of one installation.",
+                "Install Nexus again, and remove what is in its way.",
+            ),
+            Check(
+                "identity",
+                self._identity,
+                "Hosts know this node by a key that lies in its data folder.",
+                "Make the data folder writable for you.",
+            ),
+            Check(
+                "settings",
+                self._settings,
+                "A line that cannot be read keeps the node from starting.",
+                "Mend that line, or delete it to get its default.",
+            ),
+            Check(
+                "socket",
+                self._socket,
+                "Window and command line reach the node through it.",
+                "Set XDG_RUNTIME_DIR to a shorter folder that is yours.",
+            ),
+            Check(
+                "clock",
+                self._clock,
+                "Hosts' records are refused when clocks differ by more than two minutes.",
+                "Turn on automatic time in the system's settings.",
+            ),
+            Check(
+                "disk",
+                self._disk,
+                "Models, history and settings need room; some is always left to you.",
+                "Free some space, or move the models to another disk.",
+            ),
+            Check(
+                "history",
+                self._history,
+                "Plots come from it. A file that a crash or a failing disk damaged is put aside.",
+                "If it happens again, look after the disk. The old one can be deleted.",
+            ),
+            Check(
+                "model",
+                self._draft_model,
+                "Without a draft model there is nothing to guess with.",
+                "Choose another model, or download this one again.",
+            ),
+            Check(
+                "memory",
+                self._memory,
+                "A draft that does not fit slows the whole computer down.",
+                "Close other programs, choose a smaller model, or lower limits.sessions.",
+            ),
+            Check(
+                "draft worker",
+                self._worker,
+                "It runs the model in a process of its own.",
+                "Choose another model; if every one fails, install Nexus again.",
+            ),
+            Check(
+                "network",
+                self._network,
+                "Hosts are found through peers that are known already.",
+                "See that this computer is online, and set hosts.bootstrap to peers that answer.",
+            ),
+        ]
 
     async def _packages(self) -> str:
         folders = {name: self._origins(name) for name in PACKAGES}
@@ -101,7 +195,7 @@ class Examination:
         return f"this node is {self.node_id}"
 
     async def _settings(self) -> str:
-        Preferences(self._folders, {})
+        Preferences(self._folders, self._flags)
         return f"{self._folders.config / 'node.toml'} can be used"
 
     async def _socket(self) -> str:
@@ -118,14 +212,28 @@ class Examination:
             raise ConfigError(f"{text} is before this program was installed: set the clock")
         return f"{text}; it may be wrong by two minutes at most"
 
+    async def _disk(self) -> str:
+        folder = models_folder(self._folders, Preferences(self._folders, self._flags).current)
+        free = await trio.to_thread.run_sync(free_bytes, folder)
+        words = f"{free / 1e9:.1f} GB free where models lie ({folder})"
+        if free < LOW_DISK_BYTES:
+            raise ResourceError(words)
+        return words if free >= DISK_RESERVE_BYTES else Note(f"{words}: too little for more models")
+
+    async def _history(self) -> str:
+        aside = sorted(path.name for path in self._folders.data.glob("damaged-*"))
+        if aside:
+            return Note(f"an older history lies in {self._folders.data / aside[-1]}")
+        return f"kept in {self._folders.data / FILE}"
+
     async def _draft_model(self) -> str:
-        settings = Preferences(self._folders, {}).current
-        self._model = await open_model(settings, ModelStore(self._folders.models))
+        settings = Preferences(self._folders, self._flags).current
+        self._model = await open_model(settings, ModelStore(models_folder(self._folders, settings)))
         model = self._model
         return f"{model.path.name}, SHA-256 {model.sha256[:16]}…, {model.header.vocabulary} tokens"
 
     async def _memory(self) -> str:
-        settings = Preferences(self._folders, {}).current
+        settings = Preferences(self._folders, self._flags).current
         found = fitting(self._usable_model().header, settings.sessions, settings.context)
         if found.fit is Fit.NO:
             raise ResourceError(found.sentence)
@@ -133,6 +241,8 @@ class Examination:
 
     async def _worker(self) -> str:
         model = self._usable_model()
+        if (running := self._loaded()) is not None:
+            return _costs(running)
         load = Load(str(model.path), model.sha256, "cpu", 0, 1, TRIAL_CONTEXT)
         answer: object = None
         with trio.move_on_after(WORKER_SECONDS):
@@ -145,11 +255,10 @@ class Examination:
             raise ModelError(f"llama.cpp refuses it: {answer.text}")
         if not isinstance(answer, Loaded):
             raise ModelError(f"not loaded within {WORKER_SECONDS:.0f} s")
-        milliseconds = 1000 * answer.costs[0] if answer.costs else 0.0
-        return f"llama.cpp loads it; {milliseconds:.1f} ms a token with {answer.threads} threads"
+        return _costs(answer)
 
     async def _network(self) -> str:
-        addresses = Preferences(self._folders, {}).current.bootstrap
+        addresses = Preferences(self._folders, self._flags).current.bootstrap
         if not addresses:
             raise ConfigError("no bootstrap peer: give run --bootstrap, or set hosts.bootstrap")
         failures = []
@@ -204,8 +313,18 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"needs attention: {', '.join(ill)}" if ill else "everything is ready"
 
 
-async def _find(name: str, check: Check) -> Finding:
+def _costs(loaded: Loaded) -> str:
+    milliseconds = 1000 * loaded.costs[0] if loaded.costs else 0.0
+    return f"llama.cpp loads it; {milliseconds:.1f} ms a token with {loaded.threads} threads"
+
+
+async def _find(check: Check) -> Finding:
     try:
-        return Finding(name, True, await check())
+        fact = await check.look()
     except NexusError as error:
-        return Finding(name, False, str(error), error.code)
+        return Finding(
+            check.name, False, str(error), error.code, "ill", check.meaning, check.advice
+        )
+    if isinstance(fact, Note):
+        return Finding(check.name, True, str(fact), "", "note", check.meaning, check.advice)
+    return Finding(check.name, True, fact, "", "well", check.meaning)

@@ -23,12 +23,16 @@ from nexusnode.daemon.api import Api
 from nexusnode.daemon.autostart import Autostart
 from nexusnode.daemon.chat import Chats
 from nexusnode.daemon.contributor import Contributor, Profile
+from nexusnode.daemon.diagnostics import Diagnostics
 from nexusnode.daemon.drafting import Drafting
+from nexusnode.daemon.examination import Examination
+from nexusnode.daemon.history import History, reading
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.learnt import Learnt
 from nexusnode.daemon.meters import Metering
 from nexusnode.daemon.model import Model, open_model
+from nexusnode.daemon.models import Models, Running, hosts_by_tokenizer
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.sensing import Sensing
 from nexusnode.daemon.traffic import Traffic
@@ -41,7 +45,7 @@ from nexusnode.models.store import ModelStore
 from nexusnode.policy.facts import Moment
 from nexusnode.sensors.sensor import Sensor
 from nexusnode.sensors.survey import sensors_of
-from nexusnode.settings import NodeSettings
+from nexusnode.settings import NodeSettings, models_folder
 from p2p.errors import NexusError
 from p2p.log import Log
 from p2p.network.discovery import Found, discover
@@ -127,7 +131,7 @@ async def _run(
         preferences = Preferences(folders, flags)
         settings = preferences.current
         transport = make_transport(seed, settings)
-        model = await open_model(settings, ModelStore(folders.models))
+        model = await open_model(settings, ModelStore(models_folder(folders, settings)))
         with bound_socket(socket_path(folders.data)) as listener:
             kept = KeptWish(folders.data, log)
             traffic = Traffic(folders.data, lambda: preferences.current.limits.zone, time.time, log)
@@ -153,7 +157,7 @@ async def _run(
                 seed,
                 drafting,
                 settings.allow,
-                partial(read_entries, model.path),
+                lambda: read_entries(Path(contributor.model_path)),
                 random.Random(),
                 contributor.changed,
                 time.time,
@@ -173,10 +177,42 @@ async def _run(
                 welcome = Welcome(
                     API, version, os.getpid(), str(folders.data), (*METHODS, *TOPICS), "run"
                 )
+                history = History(
+                    folders.data,
+                    lambda: reading(contributor.snapshot(), metering.view()),
+                    time.time,
+                    log,
+                )
+                models = Models(
+                    folders,
+                    preferences,
+                    lambda: _running(contributor, worker),
+                    lambda: hosts_by_tokenizer(hosts.all),
+                    contributor.relocate,
+                    lambda view: server.publish("models", view),
+                    nursery,
+                    log,
+                )
+                preferences.on_change(lambda _: models.changed())
+                examination = partial(
+                    Examination, folders, loaded=lambda: worker.loaded, flags=flags
+                )
+                diagnostics = Diagnostics(
+                    folders,
+                    version,
+                    lambda: contributor.node_id,
+                    lambda: examination().run(lambda finding: None),
+                    contributor.snapshot,
+                    log,
+                )
                 api = Api(
                     contributor,
                     preferences,
                     chats,
+                    history,
+                    models,
+                    diagnostics,
+                    log,
                     lambda wish: kept.write(wish, _now()),
                     sensing,
                     metering,
@@ -188,6 +224,7 @@ async def _run(
                 nursery.start_soon(learnt.run)
                 nursery.start_soon(traffic.run)
                 nursery.start_soon(sensing.run)
+                nursery.start_soon(history.run)
                 nursery.start_soon(contributor.run)
                 nursery.start_soon(
                     metering.run,
@@ -207,6 +244,7 @@ async def _run(
                     await contributor.farewell()
                     await learnt.flush()
                     await traffic.save()
+                    await history.close()
                     await server.flush()
                 nursery.cancel_scope.cancel()
 
@@ -243,6 +281,13 @@ def _worker_opener(threads: int) -> OpenWorker:
     return lambda: open_child(
         MODULE, FROM_WORKER, TO_WORKER, role="draft worker", environment=environment(threads)
     )
+
+
+def _running(contributor: Contributor, worker: DraftWorker) -> Running:
+    costs = worker.loaded.costs if worker.loaded is not None else ()
+    speed = 1 / costs[0] if costs and costs[0] > 0 else None
+    rss_bytes = worker.stats.rss_bytes if worker.pid else 0
+    return Running(Path(contributor.model_path), speed, rss_bytes)
 
 
 def _load(model: Model, settings: NodeSettings) -> Load:

@@ -20,14 +20,20 @@ class Model:
     header: Header
 
 
+def chosen_path(draft: str, store: ModelStore) -> Path:
+    """Return the file that the setting `models.draft` names; `ModelError` if there is none."""
+    if not draft:
+        return store.bundled
+    if draft.endswith(".gguf") or os.sep in draft:
+        return Path(draft).expanduser().resolve()
+    return store.path(draft)
+
+
 async def open_model(settings: NodeSettings, store: ModelStore) -> Model:
     """Find the draft of the settings, hash it and read its header; `ModelError` says what is
     wrong."""
     if not settings.draft:
-        path = await trio.to_thread.run_sync(store.check_bundled)
-    elif settings.draft.endswith(".gguf") or os.sep in settings.draft:
-        path = Path(settings.draft).expanduser().resolve()
-    else:
-        path = store.path(settings.draft)
+        await trio.to_thread.run_sync(store.check_bundled)
+    path = chosen_path(settings.draft, store)
     digest = await trio.to_thread.run_sync(store.sha256, path)
     return Model(path, digest, await inspect(path))

@@ -40,6 +40,15 @@ class Preferences:
     def current(self) -> NodeSettings:
         return node_settings(self._running)
 
+    @property
+    def wanted(self) -> NodeSettings:
+        """What a new start would use: the model that was chosen, for one."""
+        return node_settings(self._wanted())
+
+    def value(self, key: str) -> Value | None:
+        """Return the running value of a row, or None if this program has no such row."""
+        return self._running.get(key)
+
     def on_change(self, listener: Callable[[NodeSettings], None]) -> None:
         """Call `listener` with the settings whenever a live one changed."""
         self._listeners.append(listener)

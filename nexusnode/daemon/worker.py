@@ -7,6 +7,7 @@ replays.
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import trio
@@ -84,6 +85,10 @@ class DraftWorker:
         elif not is_allowed and self._allowed.is_set():
             self._allowed = trio.Event()
             self._life.cancel()
+
+    def relocate(self, path: str) -> None:
+        """Load the same model from another place at the next start."""
+        self._load = replace(self._load, path=path)
 
     def send(self, *messages: object) -> None:
         """Queue messages for a worker that is ready; for none that is not: it will be replayed."""

@@ -11,7 +11,7 @@ class CatalogueEntry:
     """A draft model. `source` is `owner/repo/file` at Hugging Face, empty for the bundled one.
 
     `sha256` is empty where the publisher's own answer to the download names it (`fetch.py`);
-    `about_bytes` is for display and never checked.
+    `about_bytes`, `kv_bytes` of one token and `vocabulary` are for display and never checked.
     """
 
     id: str
@@ -24,6 +24,8 @@ class CatalogueEntry:
     parameters: int
     quantisation: str
     licence: str
+    kv_bytes: int
+    vocabulary: int
 
 
 BUNDLED = CatalogueEntry(
@@ -37,6 +39,8 @@ BUNDLED = CatalogueEntry(
     parameters=49_500_000,
     quantisation="Q4_0",
     licence="Apache-2.0",
+    kv_bytes=4608,
+    vocabulary=49_152,
 )
 CATALOGUE = (
     BUNDLED,
@@ -51,6 +55,8 @@ CATALOGUE = (
         parameters=494_000_000,
         quantisation="Q4_0",
         licence="Apache-2.0",
+        kv_bytes=12_288,
+        vocabulary=151_936,
     ),
     CatalogueEntry(
         id="qwen2.5-0.5b-instruct-q8_0",
@@ -63,6 +69,8 @@ CATALOGUE = (
         parameters=494_000_000,
         quantisation="Q8_0",
         licence="Apache-2.0",
+        kv_bytes=12_288,
+        vocabulary=151_936,
     ),
 )
 # For real use: the draft of a Qwen2.5-72B-Instruct target.

@@ -29,12 +29,16 @@ Report = Callable[["Progress"], None]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to download to `path`. `sha256` in hex; empty: the one the Hugging Face hub names."""
+    """What to download to `path`. `sha256` in hex; empty: the one the Hugging Face hub names.
+
+    `bytes_per_second`: at most so fast; 0 = as fast as it goes.
+    """
 
     url: Annotated[str, Size(1, 4096)]
     sha256: Annotated[str, Size(0, 64)]
     path: Annotated[str, Size(1, 4096)]
     reserve_bytes: U64 = RESERVE_BYTES
+    bytes_per_second: U64 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,11 @@ def download(order: Order, report: Report, wait: Callable[[float], None] = time.
             httpx.Client(timeout=_TIMEOUT) as client,
         ):
             failures = 0
+            pace = Pace(order.bytes_per_second, wait)
             while not part.is_complete:
                 before = part.done_bytes
                 try:
-                    _transfer(client, part)
+                    _transfer(client, part, pace)
                 except (httpx.TransportError, _TryAgain) as error:
                     failures = 0 if part.done_bytes > before else failures + 1
                     if failures >= ATTEMPTS:
@@ -159,7 +164,30 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _transfer(client: httpx.Client, part: Partial) -> None:
+class Pace:
+    """A token bucket that holds one second: after a pause the line is not flooded."""
+
+    def __init__(
+        self,
+        bytes_per_second: int,
+        wait: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate = bytes_per_second
+        self._wait = wait
+        self._clock = clock
+        self._due = clock()
+
+    def take(self, count: int) -> None:
+        """Wait until `count` more bytes may have come."""
+        if self._rate:
+            now = self._clock()
+            self._due = max(self._due, now - 1.0) + count / self._rate
+            if self._due > now:
+                self._wait(self._due - now)
+
+
+def _transfer(client: httpx.Client, part: Partial, pace: Pace) -> None:
     """Ask for the bytes that are missing and take what comes.
 
     Raises:
@@ -179,12 +207,12 @@ def _transfer(client: httpx.Client, part: Partial) -> None:
                 check_url(target, came_from=url)
                 url = target
                 continue
-            _take(response, part, linked_sha256)
+            _take(response, part, linked_sha256, pace)
             return
     raise DownloadError(f"{httpx.URL(url).host}: more than {MAX_REDIRECTS} redirects")
 
 
-def _take(response: httpx.Response, part: Partial, linked_sha256: str) -> None:
+def _take(response: httpx.Response, part: Partial, linked_sha256: str, pace: Pace) -> None:
     host = response.url.host
     match response.status_code:
         case 200:
@@ -211,6 +239,7 @@ def _take(response: httpx.Response, part: Partial, linked_sha256: str) -> None:
     part.begin("" if etag.startswith("W/") else etag, total, linked_sha256)
     for data in response.iter_raw():
         part.write(data)
+        pace.take(len(data))
         if total and part.done_bytes > total:
             raise DownloadError(f"{host}: sent more than the {total} bytes it announced")
     part.end()

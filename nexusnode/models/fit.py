@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import psutil
-
-from nexusnode.models.gguf import Header
 
 RESERVE_BYTES = 1 << 30  # chosen: left to the machine's owner
 # llama.cpp's buffers beside weights and KV: rows of logits and one layer's activations.
@@ -46,12 +45,37 @@ class Fitting:
                 return f"Does not fit: {-spare:.1f} GB of memory are missing."
 
 
-def need_bytes(header: Header, sessions: int, context: int) -> int:
+class Sizes(Protocol):
+    """What decides how much memory a model takes: a file's header, or `Shape`."""
+
+    @property
+    def file_bytes(self) -> int: ...
+    @property
+    def kv_bytes(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model that is not here; `kv_bytes` is the KV memory of one token at f16."""
+
+    file_bytes: int
+    kv_bytes: int
+    vocabulary: int
+
+
+def need_bytes(sizes: Sizes, sessions: int, context: int) -> int:
     """Return the memory a draft takes: file, KV of `sessions` × `context` tokens, buffers."""
-    logits = WORK_ROWS * header.vocabulary * 4
-    return header.file_bytes + sessions * context * header.kv_bytes + logits + WORK_BYTES
+    logits = WORK_ROWS * sizes.vocabulary * 4
+    return sizes.file_bytes + sessions * context * sizes.kv_bytes + logits + WORK_BYTES
 
 
-def fitting(header: Header, sessions: int, context: int) -> Fitting:
-    """Return how the model fits in the memory that is free now."""
-    return Fitting(need_bytes(header, sessions, context), psutil.virtual_memory().available)
+def fitting(sizes: Sizes, sessions: int, context: int, own_bytes: int = 0) -> Fitting:
+    """Return how the model fits in the memory that is free now.
+
+    Args:
+        own_bytes: what this very model has taken already.
+    """
+    free = psutil.virtual_memory().available + own_bytes
+    return Fitting(need_bytes(sizes, sessions, context), free)

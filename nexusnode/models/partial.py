@@ -165,6 +165,23 @@ class Partial:
             )
 
 
+def partials(folder: Path) -> list[tuple[Path, Source, int]]:
+    """Return the downloads in a folder that are not whole: path of the whole, source, bytes."""
+    found = []
+    for part in sorted(folder.glob("*.part")):
+        path = part.with_name(part.name.removesuffix(".part"))
+        source = _read_source(_beside(path, ".part.json"))
+        if source is not None:
+            found.append((path, source, part.stat().st_size))
+    return found
+
+
+def discard(path: Path) -> None:
+    """Remove what was downloaded of `path`. `OSError` as removing raises it."""
+    for suffix in (".part", ".part.json", ".bad"):
+        _beside(path, suffix).unlink(missing_ok=True)
+
+
 def is_sha256(text: str) -> bool:
     """Say if `text` is a SHA-256 in lower-case hex."""
     return len(text) == 64 and all(letter in "0123456789abcdef" for letter in text)

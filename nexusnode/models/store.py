@@ -32,6 +32,11 @@ class ModelStore:
         self._folder = folder
         self._bundled = bundled_path() if bundled is None else bundled
 
+    @property
+    def bundled(self) -> Path:
+        """The bundled draft's file."""
+        return self._bundled
+
     def models(self) -> list[LocalModel]:
         """Return the bundled draft, then the folder's files by name."""
         found = [_local(self._bundled, is_bundled=True)] if self._bundled.is_file() else []

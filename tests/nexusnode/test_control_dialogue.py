@@ -262,5 +262,6 @@ def example(kind: type) -> Any:
             assert isinstance(field.type, type)
             values[field.name] = example(field.type)
         else:
-            values[field.name] = () if "tuple" in text else "" if "str" in text else 0
+            empty = {"tuple": (), "str": "", "bool": False}
+            values[field.name] = next((it for name, it in empty.items() if name in text), 0)
     return kind(**values)

@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from nexusnode.control.client import open_client
-from nexusnode.control.messages import Pause
+from nexusnode.control.messages import FileTarget, HistoryQuery, LogQuery, Pause
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.main import run_node
+from nexusnode.models.catalogue import BUNDLED
 from p2p.errors import AlreadyRunning, ConfigError, ModelError, NoDaemon
 from p2p.log import quiet_log
 from p2p.network.memory import MemoryNetwork
@@ -184,3 +185,34 @@ async def test_a_signal_while_it_still_starts_ends_it_too(data: Path, workers: A
         os.kill(os.getpid(), signal.SIGINT)
 
     assert workers.started == []
+
+
+async def test_the_window_gets_models_history_log_and_findings(
+    data: Path, workers: Any, tmp_path: Path
+) -> None:
+    now = int(time.time())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        models = await ask(data, "models.list")
+        storage = await ask(data, "storage")
+        history = await ask(data, "history.query", HistoryQuery(now - 3600, now, 360))
+        log = await ask(data, "log.tail", LogQuery(100, "info"))
+        findings = await ask(data, "doctor")
+        report = await ask(data, "diagnostics.preview")
+        zipped = await ask(data, "diagnostics.write", FileTarget(str(tmp_path / "r.zip")))
+        await ask(data, "quit")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        later = await ask(data, "history.query", HistoryQuery(now - 3600, now + 60, 360))
+        csv = await ask(data, "history.export", FileTarget(str(tmp_path / "h.csv")))
+        await ask(data, "quit")
+
+    assert [model.name for model in models.models if model.is_active] == [BUNDLED.id]
+    assert {folder.name for folder in storage.folders} >= {"models", "data", "logs"}
+    assert history.rows == ()
+    assert any("node.started" in line for line in log.lines)
+    assert {finding.name: finding.status for finding in findings.findings}["model"] == "well"
+    assert zipped.bytes > 0
+    assert "doctor.txt" in {file.name for file in report.files}
+    assert len(later.rows) == 1  # the last seconds of the first run
+    assert csv.bytes > 0

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from nexusnode.cli.main import main
+from nexusnode.daemon import examination as examination_module
 from nexusnode.daemon.examination import (
     BANNER,
     PACKAGES,
@@ -18,6 +19,7 @@ from nexusnode.daemon.examination import (
     reach,
     summary,
 )
+from nexusnode.draft.messages import Loaded
 from p2p.errors import ConfigError, PeerGone
 from p2p.paths import folders
 
@@ -137,8 +139,50 @@ def test_doctor_speaks_to_people_line_by_line(
 
     lines = capsys.readouterr().out.splitlines()
     assert status == 5
-    assert sum(line.startswith("ok ") for line in lines) == len(lines) - 2
+    assert sum(line.startswith("ok ") for line in lines) == len(lines) - 3
+    assert "set hosts.bootstrap" in lines[-2]
     assert lines[-1] == "needs attention: network"
+
+
+async def test_what_is_ill_says_why_it_matters_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[limits]\nthreads = -1\n")
+
+    ill = await found(Examination(folders("node", tmp_path)), "settings")
+    well = await found(Examination(folders("node", tmp_path / "b")), "settings")
+
+    assert (ill.status, well.status) == ("ill", "well")
+    assert "keeps the node from starting" in ill.meaning
+    assert "Mend that line" in ill.advice
+    assert well.advice == ""
+
+
+async def test_a_history_that_was_put_aside_is_worth_a_note(tmp_path: Path) -> None:
+    (tmp_path / "damaged-20260501-120000").mkdir()
+
+    finding = await found(Examination(folders("node", tmp_path)), "history")
+
+    assert (finding.status, finding.is_well) == ("note", True)
+    assert "damaged-20260501-120000" in finding.fact
+
+
+async def test_a_disk_that_is_almost_full_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination_module, "LOW_DISK_BYTES", 1 << 60)
+
+    finding = await found(Examination(folders("node", tmp_path)), "disk")
+
+    assert (finding.status, finding.code) == ("ill", "resource")
+    assert "GB free" in finding.fact
+
+
+async def test_a_worker_that_runs_is_asked_and_no_second_one_started(tmp_path: Path) -> None:
+    loaded = Loaded(512, 256, 4, "streams", (0.004,), 0, "cpu", 2)
+    examination = Examination(folders("node", tmp_path), loaded=lambda: loaded)
+
+    findings = {one.name: one for one in await examination.run(lambda finding: None)}
+
+    assert findings["draft worker"].fact == "llama.cpp loads it; 4.0 ms a token with 2 threads"
 
 
 def test_a_clean_bill_says_so() -> None:
