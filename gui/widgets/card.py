@@ -1,0 +1,54 @@
+"""The white box that groups what belongs together."""
+
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+
+from gui.theme.tokens import STRONG, TITLE
+from gui.widgets.text import Text
+
+
+class Card(QFrame):
+    """Content goes into `box`. With a title, `head` holds it and `aside` at its right end."""
+
+    def __init__(
+        self,
+        title: str = "",
+        aside: QWidget | None = None,
+        *,
+        padding: int = 20,
+        gap: int = 12,
+    ) -> None:
+        super().__init__()
+        self.setObjectName("card")
+        self.box = QVBoxLayout(self)
+        self.box.setContentsMargins(padding, 14 if title else padding, padding, padding)
+        self.box.setSpacing(gap)
+        self.heading = Text(title, TITLE, STRONG)
+        if title:
+            head = QHBoxLayout()
+            head.addWidget(self.heading)
+            head.addStretch(1)
+            if aside is not None:
+                head.addWidget(aside)
+            self.box.addLayout(head)
+            self.setAccessibleName(title)
+        else:
+            self.heading.hide()
+
+    def set_title(self, title: str) -> None:
+        self.heading.setText(title)
+        self.setAccessibleName(title)
+
+    def set_tone(self, tone: str) -> None:
+        """Draw the border in `bad`, or plain with ""."""
+        if (self.property("tone") or "") != tone:
+            self.setProperty("tone", tone)
+            self.style().unpolish(self)
+            self.style().polish(self)
+
+
+def rule() -> QFrame:
+    """Return a thin line between rows."""
+    line = QFrame()
+    line.setObjectName("rule")
+    line.setFixedHeight(1)
+    return line
