@@ -1,5 +1,18 @@
 """The pages, in the order of the navigation."""
 
+from gui.screens.chat import ChatPage
+from gui.screens.earnings import EarningsPage
+from gui.screens.models import ModelsPage
+from gui.screens.network import NetworkPage
+from gui.screens.resources import ResourcesPage
+from gui.screens.when import WhenPage
 from gui.widgets.page import Page
 
-PAGES: tuple[type[Page], ...] = ()
+PAGES: tuple[type[Page], ...] = (
+    WhenPage,
+    ResourcesPage,
+    ModelsPage,
+    NetworkPage,
+    EarningsPage,
+    ChatPage,
+)

@@ -29,6 +29,9 @@ def sheet(c: Palette, percent: int) -> str:
     #note[tone="warn"] {{ background:{c.warn_tint}; }}
     #note[tone="bad"] {{ background:{c.bad_tint}; }}
 
+    #badge {{ border-radius:{px(8)}; padding:{px(2)} {px(9)}; background:{c.tint}; }}
+    #badge[tone="warn"] {{ background:{c.warn_tint}; }}
+    #badge[tone="bad"] {{ background:{c.bad_tint}; }}
     QPushButton {{ border-radius:{CONTROL_RADIUS}px; padding:0 {px(15)}; min-height:{height};
         border:1px solid {c.line}; background:{c.card}; color:{c.text}; }}
     QPushButton:hover {{ background:{c.hover}; }}
@@ -65,6 +68,10 @@ def sheet(c: Palette, percent: int) -> str:
     QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox, QTimeEdit {{ min-height:{px(26)}; }}
     QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QComboBox:focus, QSpinBox:focus,
     QDoubleSpinBox:focus, QTimeEdit:focus, QListView:focus {{ border:2px solid {c.accent}; }}
+    QAbstractSpinBox QLineEdit, QComboBox QLineEdit {{ border:0; padding:0; min-height:0;
+        background:transparent; }}
+    QAbstractSpinBox::up-button, QAbstractSpinBox::down-button {{ width:0; border:0; }}
+    QComboBox::drop-down {{ border:0; width:{px(24)}; }}
     QComboBox QAbstractItemView {{ background:{c.card}; color:{c.text};
         selection-background-color:{c.tint}; selection-color:{c.accent};
         border:1px solid {c.line}; }}
