@@ -145,7 +145,7 @@ class ResourcesPage(FormPage):
         meters = self.store.meters if self.store.is_connected else None
         dead = self._dead_sensor(key, meters)
         row.control.setVisible(not dead)
-        now = "" if meters is None else self._now(key, meters)
+        now = "" if dead or meters is None else self._now(key, meters)
         row.set_hint(dead or " ".join(part for part in (self._entry(key).hint, now) if part))
 
     def _dead_sensor(self, key: str, meters: Meters | None) -> str:
