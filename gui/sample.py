@@ -4,6 +4,7 @@ a user."""
 import math
 from dataclasses import replace
 
+from gui.sample_pages import page_answers
 from nexusnode.control.messages import (
     History,
     HistoryQuery,
@@ -12,9 +13,7 @@ from nexusnode.control.messages import (
     Meters,
     Models,
     ModelView,
-    Schema,
     SensorView,
-    Settings,
     Snapshot,
     WorkerView,
 )
@@ -80,8 +79,6 @@ MODELS = Models(
     folder="/models",
     free_bytes=120 * GB,
 )  # fmt: skip
-SETTINGS = Settings(revision=3, pairs=(), needs_restart=())
-SCHEMA = Schema(rows=())
 
 PAUSED = replace(
     SNAPSHOT, state="paused", reason="input", blockers=("input",),
@@ -100,12 +97,10 @@ def history(query: HistoryQuery) -> History:
 
 def default_answers() -> dict[str, object]:
     """Return what the made-up node says to each method that only asks."""
-    return {
+    return page_answers() | {
         "state.snapshot": SNAPSHOT,
         "meters": METERS,
         "models.list": MODELS,
-        "settings.get": SETTINGS,
-        "settings.schema": SCHEMA,
         "history.query": history,
         "pause": replace(SNAPSHOT, state="paused", reason="user-pause"),
         "resume": SNAPSHOT,

@@ -1,5 +1,7 @@
 """Numbers in words for people: sizes, lengths of time, shares. Pure but for the translation."""
 
+import re
+
 from PySide6.QtCore import QCoreApplication, QLocale
 
 UNKNOWN = "—"
@@ -48,6 +50,11 @@ def share(part: float, whole: float) -> str:
 def short_id(peer: str) -> str:
     """Return a peer id so short that it can be told from others: "12D3…4eTd"."""
     return peer if len(peer) <= 12 else f"{peer[:4]}…{peer[-4:]}"
+
+
+def breakable(text: str) -> str:
+    """Return a path, address or id with places where a line may break; it looks the same."""
+    return re.sub(r"[/_]|\w{12}", "\\g<0>\u200b", text)
 
 
 def _number(value: float, digits: int) -> str:

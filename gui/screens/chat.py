@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QElapsedTimer, QEvent, QObject, Qt, QUrl
 from PySide6.QtGui import QKeyEvent, QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout
 
 from gui.screens.form import current
 from gui.store import Store
@@ -16,7 +16,7 @@ from gui.widgets.row import Row
 from gui.widgets.switch import Switch
 from gui.widgets.text import Text
 from gui.widgets.transcript import Transcript, Turn
-from gui.words import UNKNOWN, plural, share
+from gui.words import UNKNOWN, breakable, plural, share
 from nexusnode.control.messages import (
     ChatEnd,
     ChatEvent,
@@ -67,7 +67,7 @@ class ChatPage(Page):
         self.body.setStretch(self._gap, 1 if is_asked else 0)
         self._keep_old.setVisible(bool(address))
         self._save.setEnabled(self.store.is_connected)
-        self._host.setText(self._host_name())
+        self._host.setText(self.tr("With {host}").format(host=breakable(self._host_name())))
         self._show_buttons()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -117,18 +117,18 @@ class ChatPage(Page):
         return card
 
     def _talk_card(self) -> Card:
-        self._host = Text("", ROW, tone="text2")
+        self._host = Text("", ROW, tone="text2", wrap=True)
         change = QuietButton(self.tr("Change host"))
         change.clicked.connect(lambda: self._change_host(True))
         self._new = QuietButton(self.tr("New chat"))
         self._new.clicked.connect(self._on_new)
-        aside = QWidget()
-        line = QHBoxLayout(aside)
-        line.setContentsMargins(0, 0, 0, 0)
+        line = QHBoxLayout()
         line.setSpacing(12)
-        for widget in (self._host, change, self._new):
-            line.addWidget(widget)
-        card = Card(self.tr("Conversation"), aside)
+        line.addWidget(self._host, 1)
+        line.addWidget(change)
+        line.addWidget(self._new)
+        card = Card()
+        card.box.addLayout(line)
         self._transcript = Transcript(self.tr("Conversation"))
         self._transcript.setPlaceholderText(
             self.tr("Ask something. Nothing of it is kept once you close the window.")

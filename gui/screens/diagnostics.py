@@ -1,7 +1,5 @@
 """Diagnostics: the log, the doctor's findings, and a report to hand on, seen before it is made."""
 
-from functools import partial
-
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -132,8 +130,7 @@ class DiagnosticsPage(Page):
         buttons.addWidget(self._preview)
         buttons.addWidget(self._save)
         buttons.addStretch(1)
-        self._file_row = QHBoxLayout()
-        self._file_row.setSpacing(12)
+        self._file_row = QVBoxLayout()
         self._content = _reader(self.tr("Content of the report"))
         self._content.hide()
         self._saved = Note("")
@@ -202,17 +199,18 @@ class DiagnosticsPage(Page):
         self.notices.show_refusal("")
         self._files = report.files
         clear(self._file_row)
-        for file in report.files:
-            button = QuietButton(f"{file.name} ({size(file.bytes)})")
-            button.clicked.connect(partial(self._show_file, file))
-            self._file_row.addWidget(button)
-        self._file_row.addStretch(1)
-        if report.files:
-            self._show_file(report.files[0])
+        names = tuple(file.name for file in report.files)
+        labels = {file.name: f"{file.name} ({size(file.bytes)})" for file in report.files}
+        choice = ChoiceField(self.tr("File of the report"), names, labels)
+        choice.edited.connect(self._show_file)
+        self._file_row.addWidget(choice, 0, Qt.AlignmentFlag.AlignLeft)
+        if names:
+            self._show_file(names[0])
         self._content.setVisible(bool(report.files))
         self._save.setVisible(bool(report.files))
 
-    def _show_file(self, file: ReportFile) -> None:
+    def _show_file(self, name: str) -> None:
+        file = next(file for file in self._files if file.name == name)
         is_whole = len(file.text.encode()) >= file.bytes
         end = "" if is_whole else self.tr("\n… the rest of the file is of the same kind.")
         self._content.setPlainText(file.text + end)

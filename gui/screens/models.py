@@ -23,7 +23,7 @@ from gui.widgets.notices import Notices
 from gui.widgets.page import Page
 from gui.widgets.row import Row
 from gui.widgets.text import Text
-from gui.words import lasting, plural, size
+from gui.words import breakable, lasting, plural, size
 from nexusnode.control.messages import (
     ModelMove,
     ModelName,
@@ -72,7 +72,7 @@ class ModelsPage(Page):
             return
         self._folder.set_hint(
             self.tr("{folder}\n{free} free on this disk").format(
-                folder=models.folder, free=size(models.free_bytes)
+                folder=breakable(models.folder), free=size(models.free_bytes)
             )
         )
         names = [model.name for model in models.models]
@@ -227,7 +227,7 @@ class ModelCard(Card):
         if self._shown == (model, is_connected):
             return
         self._shown = (model, is_connected)
-        self._name.setText(model.name)
+        self._name.setText(breakable(model.name))
         self.setAccessibleName(model.name)
         self._fit.show_text(self._fit_words(model.fit), _FITS.get(model.fit, "warn"))
         self._use.setVisible(model.is_active)

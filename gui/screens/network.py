@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QWidget
 
 from gui.store import Store
 from gui.theme.tokens import BODY, MEDIUM, ROW, SMALL
@@ -14,7 +14,8 @@ from gui.widgets.notices import Notices
 from gui.widgets.page import Page
 from gui.widgets.row import Row
 from gui.widgets.text import Text
-from gui.words import UNKNOWN, number, share, short_id, size
+from gui.widgets.wrap import Wrap
+from gui.words import UNKNOWN, breakable, number, share, short_id, size
 from nexusnode.control.messages import HostView
 
 
@@ -31,11 +32,7 @@ class NetworkPage(Page):
         self._received = Figure("wifi", self.tr("Received today"))
         self._sent = Figure("wifi", self.tr("Sent today"))
         self._kept = Figure("bolt", self.tr("Drafts kept"))
-        self._peers = Figure("mesh", self.tr("Entry points known"))
-        figures = QHBoxLayout()
-        figures.setSpacing(16)
-        for figure in (self._received, self._sent, self._kept, self._peers):
-            figures.addWidget(figure, 1)
+        self._peers = Figure("mesh", self.tr("Entry points"))
         self._copy = QuietButton(self.tr("Copy"))
         self._copy.setAccessibleName(self.tr("Copy the id of this node"))
         self._copy.clicked.connect(self._on_copy)
@@ -59,7 +56,7 @@ class NetworkPage(Page):
         hosts.box.addWidget(self._nobody)
         hosts.box.addLayout(self._table)
         self.body.addWidget(self.notices)
-        self.body.addLayout(figures)
+        self.body.addWidget(Wrap(self._received, self._sent, self._kept, self._peers))
         self.body.addWidget(hosts)
         self.body.addWidget(own)
         self.body.addStretch(1)
@@ -68,7 +65,7 @@ class NetworkPage(Page):
         self.notices.show_connection(self.store)
         snapshot = self.store.snapshot
         is_live = self.store.is_connected and snapshot is not None
-        self._own.set_hint(snapshot.node_id if snapshot else self.tr("Not known yet."))
+        self._own.set_hint(breakable(snapshot.node_id) if snapshot else self.tr("Not known yet."))
         self._copy.setEnabled(snapshot is not None)
         self._show_figures()
         hosts = snapshot.hosts if snapshot else ()
@@ -116,12 +113,11 @@ class NetworkPage(Page):
         titles = (
             self.tr("Host"),
             self.tr("State"),
-            self.tr("Answers now"),
             self.tr("Drafts kept"),
             self.tr("Tokens kept"),
         )
         for column, title in enumerate(titles):
-            self._put(Text(title, SMALL, MEDIUM, "text2"), 0, column)
+            self._put(Text(title, SMALL, MEDIUM, "text2", wrap=True), 0, column)
         for line, host in enumerate(hosts):
             self._table.addWidget(rule(), 2 * line + 1, 0, 1, len(titles))
             self._show_host(2 * line + 2, host, is_live)
@@ -136,9 +132,8 @@ class NetworkPage(Page):
         self._put(Text(state, ROW, tone="text2", wrap=True), line, 1)
         kept = share(host.credited, host.committed)
         for column, text in (
-            (2, number(host.sessions) if is_live else UNKNOWN),
-            (3, kept if is_live else UNKNOWN),
-            (4, number(host.credited)),
+            (2, kept if is_live else UNKNOWN),
+            (3, number(host.credited)),
         ):
             self._put(Text(text, ROW, tabular=True), line, column)
 

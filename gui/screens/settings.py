@@ -7,14 +7,14 @@ from gui import appearance
 from gui.screens.form import Entry, FormPage, current
 from gui.store import Store
 from gui.theme.theme import MAX_PERCENT, MIN_PERCENT
-from gui.theme.tokens import ROW
+from gui.theme.tokens import MEDIUM, ROW
 from gui.widgets.buttons import Button
 from gui.widgets.card import Card, rule
 from gui.widgets.fields import ChoiceField, NumberField, clear, value_of
 from gui.widgets.row import Row
 from gui.widgets.switch import Switch
 from gui.widgets.text import Text
-from gui.words import UNKNOWN, size
+from gui.words import UNKNOWN, breakable, size
 from nexusnode.control.messages import Autostart, SettingView, Storage
 from p2p.settings import Value
 
@@ -130,7 +130,9 @@ class SettingsPage(FormPage):
         return card
 
     def _privacy_card(self) -> Card:
-        card = Card(self.tr("Privacy: every address that Nexus may contact"), gap=8)
+        card = Card(self.tr("Privacy"), gap=8)
+        words = self.tr("Every address that Nexus may contact:")
+        card.box.addWidget(Text(words, ROW, MEDIUM, wrap=True))
         self._addresses = Text("", ROW, wrap=True)
         self._addresses.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         card.box.addWidget(self._addresses)
@@ -191,7 +193,7 @@ class SettingsPage(FormPage):
         partial_bytes = 0
         for folder in storage.folders:
             words = Text(size(folder.bytes), ROW, tabular=True)
-            row = Row(folder.name, words, folder.path)
+            row = Row(folder.name, words, breakable(folder.path))
             words.setAccessibleName(f"{folder.name}: {words.text()}")
             self._folders.addWidget(row)
             partial_bytes += folder.partial_bytes
@@ -218,7 +220,7 @@ class SettingsPage(FormPage):
                 address=chat or self.tr("none set")
             ),
         ]
-        self._addresses.setText("\n".join(f"• {line}" for line in lines))
+        self._addresses.setText(breakable("\n".join(f"• {line}" for line in lines)))
 
     def _on_reset(self) -> None:
         answer = QMessageBox.question(

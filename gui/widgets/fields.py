@@ -4,7 +4,7 @@ import tomllib
 from functools import partial
 from typing import cast
 
-from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal
+from PySide6.QtCore import QSignalBlocker, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import (
     QComboBox,
@@ -23,6 +23,7 @@ from gui.theme.tokens import MEDIUM, ROW
 from gui.widgets.buttons import QuietButton
 from gui.widgets.switch import Switch
 from gui.widgets.text import Text
+from gui.words import breakable
 from nexusnode.control.messages import SettingView
 from p2p.settings import Value
 
@@ -102,6 +103,10 @@ class ChoiceField(Field):
     def __init__(self, name: str, choices: tuple[str, ...], labels: dict[str, str]) -> None:
         super().__init__(name)
         self._combo = Choice()
+        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self._combo.setSizeAdjustPolicy(policy)
+        longest = max((len(labels.get(choice, choice)) for choice in choices), default=0)
+        self._combo.setMinimumContentsLength(min(longest, 16))
         for choice in choices:
             self._combo.addItem(labels.get(choice, choice), choice)
         self._add(self._combo)
@@ -112,6 +117,19 @@ class ChoiceField(Field):
 
     def show_value(self, value: Value, is_sure: bool = False) -> None:
         self._combo.setCurrentIndex(self._combo.findData(value))
+
+
+class Slider(QSlider):
+    """As wide as a design would have it, narrower where there is no room."""
+
+    def sizeHint(self) -> QSize:
+        return QSize(160, super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(48, super().minimumSizeHint().height())
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()
 
 
 class NumberField(Field):
@@ -138,9 +156,8 @@ class NumberField(Field):
         self._slider: QSlider | None = None
         steps = (high - low) / self._step
         if steps <= MAX_SLIDER_STEPS:
-            self._slider = QSlider(Qt.Orientation.Horizontal)
+            self._slider = Slider(Qt.Orientation.Horizontal)
             self._slider.setRange(round(low / self._step), round(high / self._step))
-            self._slider.setMinimumWidth(160)
             self._slider.setPageStep(max(1, round(steps / 10)))
             self._slider.valueChanged.connect(self._on_slider)
             self._add(self._slider, 1)
@@ -240,7 +257,7 @@ class ListField(Field):
         clear(self._rows)
         for item in self._items:
             row = QHBoxLayout()
-            row.addWidget(Text(item, ROW, MEDIUM), 1)
+            row.addWidget(Text(breakable(item), ROW, MEDIUM, wrap=True), 1)
             remove = QuietButton(self.tr("Remove"))
             remove.setAccessibleName(self.tr("Remove {item}").format(item=item))
             remove.clicked.connect(partial(self._on_remove, item))
