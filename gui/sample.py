@@ -56,10 +56,10 @@ METERS = Meters(
     sent_bytes=64_000_000,
     sensors=(
         SensorView("X11", "idle", True, "You moved the mouse or typed 39 minutes ago."),
-        SensorView("UPower", "battery", True, "On mains power."),
-        SensorView("NetworkManager", "metered", True, "This network is not metered."),
+        SensorView("UPower", "power", True, "On mains power."),
+        SensorView("NetworkManager", "network", True, "This network is not metered."),
         SensorView("X11", "fullscreen", True, "No full-screen program."),
-        SensorView("NVML", "gpu", True, "61 °C, 86 W."),
+        SensorView("NVML", "heat", True, "61 °C, 86 W."),
     ),
 )
 MODELS = Models(

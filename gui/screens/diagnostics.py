@@ -7,7 +7,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QPlainTextEdit,
     QVBoxLayout,
-    QWidget,
 )
 
 from gui.store import Store
@@ -94,13 +93,13 @@ class DiagnosticsPage(Page):
         self._reload = QuietButton(self.tr("Read again"))
         self._reload.setAccessibleName(self.tr("Read the log again"))
         self._reload.clicked.connect(self._ask_log)
-        aside = QWidget()
-        line = QHBoxLayout(aside)
-        line.setContentsMargins(0, 0, 0, 0)
+        line = QHBoxLayout()
         line.setSpacing(12)
         line.addWidget(self._level)
+        line.addStretch(1)
         line.addWidget(self._reload)
-        card = Card(self.tr("Log"), aside)
+        card = Card(self.tr("Log"))
+        card.box.addLayout(line)
         self._log = _reader(self.tr("Log"))
         self._log.setPlaceholderText(self.tr("Nothing of this kind was logged."))
         card.box.addWidget(self._log)

@@ -1,6 +1,6 @@
 """What every page of the window is: a scrolling column that repaints only while it is seen."""
 
-from PySide6.QtCore import QCoreApplication, Qt
+from PySide6.QtCore import QCoreApplication, Qt, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
@@ -12,7 +12,13 @@ from gui.widgets.text import Text
 class Page(QWidget):
     """Subclasses set `title` (English, translated in context "pages") and `icon_name`, add cards to
     `body`, and show the store's values in `refresh`, which is called when one has changed.
+
+    Signals: `page_wanted` carries the class name of a page to go to, `node_wanted` asks for the
+    node to be started (or restarted).
     """
+
+    page_wanted = Signal(str)
+    node_wanted = Signal()
 
     title = ""
     icon_name = ""
