@@ -135,6 +135,7 @@ def page_answers() -> dict[str, object]:
         "doctor": FINDINGS,
         "diagnostics.preview": REPORT,
         "diagnostics.write": write,
+        "history.export": write,
         "chat.start": ChatStarted(1),
         "chat.stop": Nothing(),
     }

@@ -130,9 +130,7 @@ class ChatPage(Page):
         card = Card()
         card.box.addLayout(line)
         self._transcript = Transcript(self.tr("Conversation"))
-        self._transcript.setPlaceholderText(
-            self.tr("Ask something. Nothing of it is kept once you close the window.")
-        )
+        self._transcript.setPlaceholderText(self.tr("Ask something. Nothing is kept."))
         self._question = QPlainTextEdit()
         self._question.setPlaceholderText(self.tr("Your question. Enter sends it."))
         self._question.setAccessibleName(self.tr("Your question"))

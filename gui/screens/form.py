@@ -69,6 +69,7 @@ class Form(QObject):
         self._store = store
         self._fields: dict[str, Field] = {}
         self._rows: dict[str, Row] = {}
+        self._titles: dict[str, str] = {}
 
     def add(self, entries: Sequence[Entry], box: QVBoxLayout) -> int:
         """Add a row to `box` for each entry that the daemon knows; return how many."""
@@ -81,6 +82,7 @@ class Form(QObject):
                 box.addWidget(rule())
             field = field_for(row, entry)
             self.bind(entry.key, field)
+            self._titles[entry.key] = entry.title
             if isinstance(field, ListField):
                 box.addWidget(Text(entry.hint or entry.title, ROW, tone="text2", wrap=True))
                 box.addWidget(field)
@@ -97,6 +99,11 @@ class Form(QObject):
 
     def row(self, key: str) -> Row | None:
         return self._rows.get(key)
+
+    def waiting(self) -> list[str]:
+        """Return the titles of what takes effect at the node's next start only."""
+        needs = self._store.settings.needs_restart if self._store.settings else ()
+        return [title for key, title in self._titles.items() if key in needs]
 
     def refresh(self) -> None:
         """Show what the daemon has, where the user is not just changing it."""
@@ -173,4 +180,5 @@ class FormPage(Page):
             self.form.refused.connect(self.notices.show_refusal)
             self.build(self._content)
         self.form.refresh()
+        self.notices.show_restart(self.form.waiting())
         self.show_values()

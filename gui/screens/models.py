@@ -64,6 +64,8 @@ class ModelsPage(Page):
     def refresh(self) -> None:
         models = self.store.models
         self.notices.show_connection(self.store)
+        needs = self.store.settings.needs_restart if self.store.settings else ()
+        self.notices.show_restart([self.tr("the chosen model")] if "models.draft" in needs else [])
         self._show_advice(models)
         self._empty.setVisible(not (models and models.models))
         for widget in (self._source, self._hash, self._get, self._move):
@@ -237,7 +239,7 @@ class ModelCard(Card):
         self._reason.setText((model.reason if is_broken else "") or model.fit_reason)
         self._reason.set_tone("bad" if is_broken else "text2")
         self._reason.setVisible(bool(self._reason.text()))
-        self._show_progress(model)
+        self._show_progress(model, is_connected)
         self._show_buttons(model, is_connected)
 
     def buttons(self) -> dict[str, Button]:
@@ -259,7 +261,7 @@ class ModelCard(Card):
             facts.append(self.tr("came with Nexus"))
         return facts
 
-    def _show_progress(self, model: ModelView) -> None:
+    def _show_progress(self, model: ModelView, is_connected: bool) -> None:
         is_partial = model.state in ("loading", "paused") or (
             model.state == "failed" and model.done_bytes > 0
         )
@@ -271,7 +273,7 @@ class ModelCard(Card):
         self._bar.setRange(0, 1000)
         self._bar.setValue(min(per_mille, 1000))
         parts = [f"{size(model.done_bytes)} / {size(model.file_bytes)}"]
-        if model.state == "loading":
+        if model.state == "loading" and is_connected:
             parts.append(f"{size(model.bytes_per_second)}/s")
             if model.seconds_left is not None:
                 left = lasting(model.seconds_left)

@@ -9,7 +9,6 @@ from gui.theme.theme import font
 from gui.theme.tokens import MEDIUM, ROW
 from gui.widgets.card import Card
 from gui.widgets.fields import value_of
-from gui.widgets.note import Note
 from gui.widgets.row import Row
 from gui.widgets.text import Text
 from gui.words import share, size
@@ -44,9 +43,6 @@ class ResourcesPage(FormPage):
     icon_name = "sliders"
 
     def build(self, box: QVBoxLayout) -> None:
-        self._restart = Note("", "warn")
-        self._restart.hide()
-        box.addWidget(self._restart)
         box.addWidget(self._preset_card())
         named = (*_HEAT, *_MEMORY, *_NETWORK, *_ELSEWHERE)
         rows = self.store.schema.rows if self.store.schema else ()
@@ -68,12 +64,6 @@ class ResourcesPage(FormPage):
             button.setChecked(name == chosen)
             button.setEnabled(self.store.is_connected)
         self._own.setVisible(not chosen)
-        needs = self.store.settings.needs_restart if self.store.settings else ()
-        keys = [key for key in needs if key.startswith("limits.")]
-        self._restart.setVisible(bool(keys))
-        words = self.tr("Takes effect when the node starts again: {settings}.")
-        titles = ", ".join(self._entry(key).title for key in keys)
-        self._restart.show_text(words.format(settings=titles), "warn")
         for key in (*_HEAT, *_MEMORY, *_NETWORK):
             row = self.form.row(key)
             if row is not None:

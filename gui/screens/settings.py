@@ -1,7 +1,7 @@
 """Settings: looks, start, hosts, disk, privacy, licences, and everything back to its default."""
 
 from PySide6.QtCore import Qt, QTimer, qVersion
-from PySide6.QtWidgets import QMessageBox, QVBoxLayout
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout
 
 from gui import appearance
 from gui.screens.form import Entry, FormPage, current
@@ -15,7 +15,7 @@ from gui.widgets.row import Row
 from gui.widgets.switch import Switch
 from gui.widgets.text import Text
 from gui.words import UNKNOWN, breakable, size
-from nexusnode.control.messages import Autostart, SettingView, Storage
+from nexusnode.control.messages import Autostart, FileTarget, SettingView, Storage, Written
 from p2p.settings import Value
 
 _TEXT_SIZE = SettingView("text", "int", "100", "100", "", MIN_PERCENT, MAX_PERCENT, (), True)
@@ -56,7 +56,7 @@ class SettingsPage(FormPage):
         self._autostart.setEnabled(is_connected and snapshot is not None)
         if snapshot is not None:
             self._autostart.setChecked(snapshot.autostart)
-        for button in (self._free, self._reset):
+        for button in (self._export, self._reset):
             button.setEnabled(is_connected)
         self._show_addresses()
         version = self.store.version if is_connected else UNKNOWN
@@ -67,6 +67,7 @@ class SettingsPage(FormPage):
         )
         if not is_connected:
             self._is_asked = False
+            self._free.setEnabled(False)
         elif not self._is_asked:
             self._is_asked = True
             self._ask("storage")
@@ -127,6 +128,12 @@ class SettingsPage(FormPage):
                 self.tr("Throws away what was fetched in part. Whole models stay."),
             )
         )
+        self._export = Button(self.tr("Save…"))
+        self._export.clicked.connect(self._on_export)
+        self._statistics = Row(self.tr("Statistics as a table (CSV)"), self._export)
+        self._export.setAccessibleName(self.tr("Save the statistics"))
+        card.box.addWidget(rule())
+        card.box.addWidget(self._statistics)
         return card
 
     def _privacy_card(self) -> Card:
@@ -202,6 +209,24 @@ class SettingsPage(FormPage):
         else:
             self._free.set_text(self.tr("Nothing to free"))
         self._free.setEnabled(bool(partial_bytes) and self.store.is_connected)
+
+    def _on_export(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, self.tr("Save the statistics"), "nexus-statistics.csv", "CSV (*.csv)"
+        )
+        if path:
+            self.export(path)
+
+    def export(self, path: str) -> None:
+        """Have the daemon write its history where the user has chosen."""
+        pending = self.store.call("history.export", FileTarget(path))
+        pending.done.connect(self._on_exported)
+        pending.failed.connect(lambda _, sentence: self.notices.show_refusal(sentence))
+
+    def _on_exported(self, written: Written) -> None:
+        self.notices.show_refusal("")
+        words = self.tr("Saved: {path} ({size}).")
+        self._statistics.set_hint(words.format(path=written.path, size=size(written.bytes)))
 
     def _show_addresses(self) -> None:
         bootstrap = current(self.store, "hosts.bootstrap")

@@ -65,6 +65,7 @@ def sheet(c: Palette, percent: int) -> str:
     QListView {{ border:1px solid {c.border}; border-radius:{CONTROL_RADIUS}px;
         background:{c.card}; color:{c.text}; padding:{px(4)} {px(10)};
         selection-background-color:{c.accent}; selection-color:{c.on_accent}; }}
+    QLineEdit, QPlainTextEdit, QTextEdit {{ placeholder-text-color:{c.text2}; }}
     QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox, QTimeEdit {{ min-height:{px(26)}; }}
     QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QComboBox:focus, QSpinBox:focus,
     QDoubleSpinBox:focus, QTimeEdit:focus, QListView:focus {{ border:2px solid {c.accent}; }}

@@ -15,17 +15,26 @@ class Notices(QWidget):
             self.tr("The node is not answering. Nothing can be changed until it runs again."),
             "warn",
         )
+        self._restart = Note("", "warn")
         self._refusal = Note("", "bad")
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(8)
-        for note in (self._offline, self._refusal):
+        for note in (self._offline, self._restart, self._refusal):
             note.hide()
             box.addWidget(note)
         self.hide()
 
     def show_connection(self, store: Store) -> None:
         self._offline.setVisible(not store.is_connected)
+        self._settle()
+
+    def show_restart(self, titles: list[str]) -> None:
+        """Say which settings wait for the node's next start."""
+        words = self.tr("Takes effect when the node starts again: {settings}.")
+        if titles:
+            self._restart.show_text(words.format(settings=", ".join(titles)), "warn")
+        self._restart.setVisible(bool(titles))
         self._settle()
 
     def show_refusal(self, sentence: str) -> None:
@@ -39,4 +48,5 @@ class Notices(QWidget):
         return "" if self._refusal.isHidden() else self._refusal.accessibleName()
 
     def _settle(self) -> None:
-        self.setVisible(not (self._offline.isHidden() and self._refusal.isHidden()))
+        notes = (self._offline, self._restart, self._refusal)
+        self.setVisible(not all(note.isHidden() for note in notes))

@@ -6,7 +6,18 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QTextCharFormat
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QAbstractSpinBox, QLabel
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QScrollBar,
+    QTextEdit,
+)
 
 from gui import appearance
 from gui.hours import SLOTS
@@ -39,6 +50,16 @@ from nexusnode.control.messages import (
 )
 from p2p.errors import ControlError
 
+USABLE = (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QPlainTextEdit,
+    QTextEdit,
+    WeekGrid,
+)
 REFUSAL = ControlError("The disk is full. Free 2 GB, then try again.", "resource.disk")
 
 
@@ -455,6 +476,23 @@ def test_unfinished_downloads_can_be_thrown_away(show, daemon, wait_for):
     assert not page._free.isEnabled()
 
 
+def test_statistics_are_written_where_the_user_wants_them(show, daemon, wait_for):
+    page = show(SettingsPage)
+
+    page.export("/tmp/mine.csv")
+
+    assert sent(daemon, wait_for, "history.export") == FileTarget("/tmp/mine.csv")
+    wait_for(lambda: "Saved: /tmp/mine.csv (4 kB)." in words(page))
+
+
+def test_what_waits_for_a_restart_is_named(show, store, daemon, wait_for):
+    daemon.answers["settings.get"] = replace(store.settings, needs_restart=("limits.threads",))
+    store.call("settings.get")
+    wait_for(lambda: store.settings.needs_restart)
+
+    assert "Takes effect when the node starts again: Threads." in words(show(ResourcesPage))
+
+
 def test_every_address_is_listed(show):
     text = words(show(SettingsPage))
 
@@ -527,21 +565,22 @@ def test_whatever_can_be_used_has_a_name_and_is_reached_by_tab(show, wait_for, k
     page = show(kind)
     usable = [
         item
-        for base in (QAbstractButton, QAbstractSlider, QAbstractSpinBox)
+        for base in USABLE
         for item in page.findChildren(base)
-        if item.isVisible() and not item.objectName().startswith("qt_") and item.width() > 12
+        if item.isVisible() and item.isEnabled() and not isinstance(item, QScrollBar)
+        if not isinstance(item.parent(), QAbstractSpinBox)  # its line is a part of it
     ]
 
     assert [item for item in usable if not item.accessibleName()] == []
+    for item in usable:
+        assert item.focusPolicy() & Qt.FocusPolicy.TabFocus == Qt.FocusPolicy.TabFocus, item
     reached = set()
-    start = item = page
-    while (item := item.nextInFocusChain()) is not start:
-        reached.add(item)
-    tab = Qt.FocusPolicy.TabFocus
-    assert [u for u in usable if u.isEnabled() and not (u.focusPolicy() & tab)] == [] or all(
-        u.parent().inherits("QScrollBar") for u in usable if not (u.focusPolicy() & tab)
-    )
-    assert set(usable) <= reached
+    page.activateWindow()
+    wait_for(page.isActiveWindow)
+    for _ in range(2 * len(usable) + 20):
+        QTest.keyClick(QApplication.focusWidget() or page, Qt.Key.Key_Tab)
+        reached.add(QApplication.focusWidget())
+    assert [item.accessibleName() for item in usable if item not in reached] == []
 
 
 @pytest.mark.parametrize("kind", PAGES)
