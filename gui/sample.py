@@ -12,6 +12,7 @@ from nexusnode.control.messages import (
     Meters,
     Models,
     ModelView,
+    Pair,
     Schema,
     SensorView,
     Settings,
@@ -80,7 +81,15 @@ MODELS = Models(
     folder="/models",
     free_bytes=120 * GB,
 )  # fmt: skip
-SETTINGS = Settings(revision=3, pairs=(), needs_restart=())
+SETTINGS = Settings(
+    revision=3,
+    pairs=(
+        Pair("run.when", '"idle"'),
+        Pair("run.idle_minutes", "5"),
+        Pair("limits.hot_celsius", "80"),
+    ),
+    needs_restart=(),
+)
 SCHEMA = Schema(rows=())
 
 PAUSED = replace(
@@ -116,7 +125,7 @@ def default_answers() -> dict[str, object]:
 
 def _row(query: HistoryQuery, step: float, index: int, count: int) -> HistoryRow:
     is_paused = 0.3 < index / count < 0.44
-    wave = 560 + 130 * math.sin(index / 6) + 60 * math.sin(index * 1.7) + 30 * math.sin(index * 3.1)
+    wave = 560 + 130 * math.sin(index / 6) + 45 * math.sin(index * 0.9) + 18 * math.sin(index * 2.3)
     kept = 0 if is_paused else int(wave * step / 60)
     return HistoryRow(
         query.from_unix_seconds + int(index * step),
