@@ -4,7 +4,6 @@ from enum import Enum
 
 from PySide6.QtCore import QCoreApplication, QSettings
 from PySide6.QtWidgets import (
-    QCheckBox,
     QDialog,
     QHBoxLayout,
     QSystemTrayIcon,
@@ -13,7 +12,7 @@ from PySide6.QtWidgets import (
 )
 
 from gui.theme.tokens import BODY, PLAIN, STRONG, TITLE
-from gui.widgets.buttons import Button, PrimaryButton
+from gui.widgets.buttons import Button, PrimaryButton, Tick
 from gui.widgets.text import Text
 
 REMEMBERED = "goodbye/choice"
@@ -32,9 +31,7 @@ class Goodbye(QDialog):
         self.setWindowTitle(_tr("Close Nexus"))
         self.keep = PrimaryButton(_tr("Close window, keep helping"))
         self.stop = Button(_tr("Stop the node"))
-        self.remember = QCheckBox(_tr("Do this from now on when I close the window"))
-        self.remember.setChecked(True)
-        self.remember.setAccessibleName(self.remember.text())
+        self.remember = Tick(_tr("Do this from now on when I close the window"), is_on=True)
         self.keep.clicked.connect(lambda: self._take(Choice.KEEP))
         self.stop.clicked.connect(lambda: self._take(Choice.STOP))
         column = QVBoxLayout(self)

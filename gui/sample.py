@@ -111,7 +111,7 @@ def default_answers() -> dict[str, object]:
 
 def _row(query: HistoryQuery, step: float, index: int, count: int) -> HistoryRow:
     is_paused = 0.3 < index / count < 0.44
-    wave = 560 + 130 * math.sin(index / 6) + 60 * math.sin(index * 1.7) + 30 * math.sin(index * 3.1)
+    wave = 560 + 130 * math.sin(index / 6) + 45 * math.sin(index * 0.9) + 18 * math.sin(index * 2.3)
     kept = 0 if is_paused else int(wave * step / 60)
     return HistoryRow(
         query.from_unix_seconds + int(index * step),

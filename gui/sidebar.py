@@ -6,15 +6,15 @@ from PySide6.QtWidgets import (
     QButtonGroup,
     QHBoxLayout,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from gui.screens.hosts import short_id
 from gui.store import Store
-from gui.theme.theme import colour, font, icon, theme
-from gui.theme.tokens import BODY, CONTROL_HEIGHT, MEDIUM, PLAIN, SMALL, STRONG
+from gui.theme.theme import colour, icon, theme
+from gui.theme.tokens import CONTROL_HEIGHT, MEDIUM, PLAIN, SMALL, STRONG
+from gui.widgets.buttons import ToolButton
 from gui.widgets.page import Page
 from gui.widgets.text import Icon, Text
 
@@ -43,8 +43,8 @@ class Sidebar(QWidget):
         brand.addStretch(1)
         column.addLayout(brand)
         self.group = QButtonGroup(self)
-        for index, page in enumerate(pages):
-            button = _nav_button(page.shown_title())
+        self.buttons = tuple(_nav_button(page.shown_title()) for page in pages)
+        for index, button in enumerate(self.buttons):
             self.group.addButton(button, index)
             column.addWidget(button)
         column.addStretch(1)
@@ -66,7 +66,7 @@ class Sidebar(QWidget):
         self.refresh()
 
     def select(self, index: int) -> None:
-        self.group.button(index).setChecked(True)
+        self.buttons[index].setChecked(True)
 
     def refresh(self, topic: str = "") -> None:
         snapshot = self._store.snapshot
@@ -78,15 +78,15 @@ class Sidebar(QWidget):
         self._node.setText(_tr("Node {0}").format(short_id(snapshot.node_id)) if snapshot else "")
 
     def changeEvent(self, event: QEvent) -> None:
-        if event.type() == QEvent.Type.StyleChange and hasattr(self, "group"):
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_node"):
             self._restyle()
         super().changeEvent(event)
 
     def _restyle(self) -> None:
         self.setFixedWidth(theme().px(WIDTH))
-        for index, button in enumerate(self.group.buttons()):
+        for index, button in enumerate(self.buttons):
             is_on = button.isChecked()
-            button.setFont(font(BODY, MEDIUM if is_on else PLAIN))
+            button.set_weight(MEDIUM if is_on else PLAIN)
             button.setIcon(icon(self._pages[index].icon_name, "accent" if is_on else "text2", 20))
             button.setIconSize(QSize(theme().px(20), theme().px(20)))
             button.setFixedHeight(theme().px(CONTROL_HEIGHT))
@@ -114,15 +114,12 @@ class Dot(QWidget):
         painter.drawEllipse(QRectF(1.5, 1.5, 7, 7))
 
 
-def _nav_button(title: str) -> QToolButton:
-    button = QToolButton()
+def _nav_button(title: str) -> ToolButton:
+    button = ToolButton(f"  {title}", title)  # QToolButton puts icon and text too close
     button.setObjectName("nav")
-    button.setText(f"  {title}")  # QToolButton puts icon and text too close
     button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
     button.setCheckable(True)
     button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    button.setAccessibleName(title)
     return button
 
 

@@ -44,10 +44,11 @@ class Window(QMainWindow):
         right = QVBoxLayout()
         right.setContentsMargins(0, 0, 0, 0)
         right.setSpacing(0)
-        margin = QVBoxLayout()
-        margin.setContentsMargins(24, 12, 24, 0)
-        margin.addWidget(self._banner)
-        right.addLayout(margin)
+        self._banner_frame = QWidget()
+        frame = QVBoxLayout(self._banner_frame)
+        frame.setContentsMargins(24, 12, 24, 0)
+        frame.addWidget(self._banner)
+        right.addWidget(self._banner_frame)
         right.addWidget(self.stack, 1)
         root = QWidget()
         root.setObjectName("root")
@@ -118,7 +119,7 @@ class Window(QMainWindow):
             return
         version, own = self._store.version, self._store.own_version
         differs = self._store.is_connected and version != own
-        self._banner.setVisible(differs)
+        self._banner_frame.setVisible(differs)
         if differs:
             text = self.tr("The node is version {0}, this window {1}. Restart the node to update.")
             self._banner.show_text(text.format(version, own), "warn")

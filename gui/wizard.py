@@ -16,7 +16,7 @@ from gui.widgets.text import Text
 from gui.wizard_steps import Answers, Computer, Limits, Step, Summary, Welcome, When, patch_of
 from nexusnode.control.messages import Autostart, ModelPull, RunAnyway, SettingsPatch
 
-SIZE = (680, 560)
+SIZE = (680, 500)
 TRIAL_SECONDS = 600.0
 IDLE_TEST_MS = 1000
 SKIPPABLE_FROM = 2

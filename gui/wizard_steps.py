@@ -3,20 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QCoreApplication, QEvent
-from PySide6.QtWidgets import (
-    QButtonGroup,
-    QCheckBox,
-    QHBoxLayout,
-    QRadioButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QCoreApplication
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.screens.checklist import length
 from gui.store import Store
-from gui.theme.theme import font
 from gui.theme.tokens import BODY, MEDIUM, PLAIN, ROW, STATE, STRONG
+from gui.widgets.buttons import Radio, Tick
 from gui.widgets.card import Card
 from gui.widgets.note import Note
 from gui.widgets.text import Icon, Text
@@ -65,30 +58,17 @@ class Choices(Card):
 
     def __init__(self, options: Sequence[tuple[str, str, str]]) -> None:
         super().__init__(padding=16, gap=4)
-        self.buttons = {key: QRadioButton(text) for key, text, _ in options}
-        self.sentences = {
-            key: Text(said, ROW, PLAIN, "text2", wrap=True) for key, _, said in options
-        }
+        self.buttons: dict[str, Radio] = {}
+        self.sentences: dict[str, Text] = {}
         self._group = QButtonGroup(self)
         for key, text, said in options:
-            button = self.buttons[key]
-            button.setAccessibleName(text)
+            self.buttons[key] = button = Radio(text)
             button.setAccessibleDescription(said)
             self._group.addButton(button)
             self.sentences[key] = Text(said, ROW, PLAIN, "text2", wrap=True)
             self.sentences[key].setContentsMargins(34, 0, 0, 6)
             self.box.addWidget(button)
             self.box.addWidget(self.sentences[key])
-        self._restyle()
-
-    def changeEvent(self, event: QEvent) -> None:
-        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_group"):
-            self._restyle()
-        super().changeEvent(event)
-
-    def _restyle(self) -> None:
-        for button in self.buttons.values():
-            button.setFont(font(BODY, MEDIUM))
 
 
 class Welcome(Step):
@@ -224,8 +204,7 @@ class Limits(Step):
         for key, button in self.presets.buttons.items():
             button.toggled.connect(lambda is_on, key=key: self._choose(key, is_on))
         self.column.addWidget(self.presets)
-        self.autostart = QCheckBox(_tr("Start Nexus when I log in"))
-        self.autostart.setAccessibleName(self.autostart.text())
+        self.autostart = Tick(_tr("Start Nexus when I log in"))
         self.autostart.toggled.connect(self._choose_autostart)
         self.column.addWidget(self.autostart)
         self.add(_tr("On battery and on metered internet it always pauses. Settings change that."))

@@ -27,7 +27,7 @@ class Check:
 
 class Checklist(Card):
     def __init__(self, store: Store) -> None:
-        super().__init__(_tr("Why it is running"), gap=10)
+        super().__init__(_tr("Why it is running"), gap=4, head=34)
         self._store = store
         self._shown: tuple[Check, ...] = ()
         self._rows: list[QWidget] = []
@@ -50,8 +50,8 @@ class Checklist(Card):
             row.deleteLater()
         self._rows = [_line(check) for check in self._shown]
         for row in self._rows:
+            self.box.addStretch(1)
             self.box.addWidget(row)
-        self.box.addStretch(1)
 
 
 def checks_of(store: Store, snapshot: Snapshot, meters: Meters | None) -> Iterator[Check]:

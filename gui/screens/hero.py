@@ -1,7 +1,7 @@
 """Home's first card: what the node does, why, and the one thing to do about it."""
 
 from PySide6.QtCore import QCoreApplication, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
+from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QVBoxLayout
 
 from gui.status import status_of
 from gui.store import Store
@@ -55,11 +55,19 @@ class Hero(Card):
         row.addWidget(self.disc)
         row.addSpacing(4)
         row.addLayout(words, 1)
-        row.addWidget(self.finish)
-        row.addWidget(self.main)
+        self._buttons = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._buttons.setSpacing(12)
+        self._buttons.addWidget(self.finish)
+        self._buttons.addWidget(self.main)
+        row.addLayout(self._buttons)
         self.box.addLayout(row)
         self.finish.clicked.connect(lambda: self._send("finish"))
         self.main.clicked.connect(self._act)
+
+    def set_narrow(self, is_narrow: bool) -> None:
+        """Stack the buttons, so that the words keep room."""
+        way = QBoxLayout.Direction
+        self._buttons.setDirection(way.BottomToTop if is_narrow else way.LeftToRight)
 
     def refresh(self) -> None:
         status = status_of(self._store)

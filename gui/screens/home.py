@@ -4,7 +4,7 @@ import time
 
 from PySide6.QtCore import QTimer
 from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout
+from PySide6.QtWidgets import QGridLayout
 
 from gui.screens.checklist import Checklist
 from gui.screens.hero import Hero
@@ -47,7 +47,7 @@ class HomePage(Page):
         self.spans = Segments(self.tr("Time shown"), texts)
         self.spans.chosen.connect(self._choose_span)
         self.plot = Plot()
-        self.plot_card = Card(self.tr("Kept tokens per minute"), self.spans)
+        self.plot_card = Card(self.tr("Kept tokens per minute"), self.spans, head=34)
         self.plot_card.box.addWidget(self.plot, 1)
         self.checks = Checklist(store)
         self.hosts = Hosts(store)
@@ -58,6 +58,7 @@ class HomePage(Page):
         self._clock.timeout.connect(self._ask_history)
 
     def refresh(self) -> None:
+        self._arrange()
         self.hero.refresh()
         self._show_figures()
         self._show_plot()
@@ -82,29 +83,34 @@ class HomePage(Page):
         self._arrange()
 
     def _lay_out(self) -> None:
-        figures = QHBoxLayout()
-        figures.setSpacing(GAP)
-        for figure in (self.kept, self.share, self.power, self.earned):
-            figures.addWidget(figure, 1)
+        self._figures = QGridLayout()
+        self._figures.setSpacing(GAP)
         self._grid = QGridLayout()
         self._grid.setSpacing(GAP)
         self.body.addWidget(self.hero)
-        self.body.addLayout(figures)
+        self.body.addLayout(self._figures)
         self.body.addLayout(self._grid, 1)
-        self._is_narrow: bool | None = None
+        self._arranged: tuple[bool, bool] | None = None
         self._arrange()
 
     def _arrange(self) -> None:
         """Put the right column beside the left one, or under it in a narrow window."""
         is_narrow = self.width() < theme().px(NARROW)
-        if is_narrow == self._is_narrow:
+        is_live = self.store.is_connected
+        if (is_narrow, is_live) == self._arranged:
             return
-        self._is_narrow = is_narrow
-        cards = (self.plot_card, self.checks, self.hosts, self.device)
-        for index, card in enumerate(cards):
+        self._arranged = (is_narrow, is_live)
+        self.hero.set_narrow(is_narrow)
+        for index, figure in enumerate((self.kept, self.share, self.power, self.earned)):
+            self._figures.removeWidget(figure)
+            self._figures.addWidget(figure, *divmod(index, 2 if is_narrow else 4))
+        for column in range(4):
+            self._figures.setColumnStretch(column, 1 if column < 2 or not is_narrow else 0)
+        for index, card in enumerate((self.plot_card, self.checks, self.hosts, self.device)):
             self._grid.removeWidget(card)
-            place = (index, 0) if is_narrow else divmod(index, 2)
-            self._grid.addWidget(card, *place)
+            row, column = (index, 0) if is_narrow else divmod(index, 2)
+            is_wide = card is self.plot_card and not is_live and not is_narrow
+            self._grid.addWidget(card, row, column, 1, 2 if is_wide else 1)
         self._grid.setColumnMinimumWidth(1, 0 if is_narrow else 344)
         self._grid.setColumnStretch(0, 1)
         self._grid.setRowStretch(0, 1)
@@ -170,7 +176,7 @@ class HomePage(Page):
             self.share.show_value(UNKNOWN, "", why)
             return
         share = f"{100 * meters.credited / meters.committed:.1f}"
-        self.share.show_value(share, "%", self.tr("of the answers' tokens, last hour"))
+        self.share.show_value(share, "%", self.tr("of tokens, last hour"))
 
     def _show_power(self, is_live: bool) -> None:
         meters = self.store.meters

@@ -11,6 +11,7 @@ from gui.widgets.card import Card, rule
 from gui.widgets.meter import Meter
 from gui.widgets.text import Icon, Text
 from nexusnode.control.messages import HostView
+from nexusnode.states import HostState
 
 GB = 1 << 30
 SHOWN = 4
@@ -69,7 +70,7 @@ class Hosts(Card):
         share = f"{host.credited / host.committed:.1%}" if host.committed and is_live else UNKNOWN
         return (
             short_id(host.peer),
-            QCoreApplication.translate("hosts", host.state) if is_live else UNKNOWN,
+            _state_text(host.state) if is_live else UNKNOWN,
             f"{host.sessions}" if is_live else UNKNOWN,
             share.replace("%", " %"),
             f"{host.credited:,}",
@@ -83,7 +84,7 @@ class Device(Card):
 
     def __init__(self, store: Store) -> None:
         self.change = QuietButton(_tr("Change limits"))
-        super().__init__(_tr("This computer"), self.change, gap=10)
+        super().__init__(_tr("This computer"), self.change, gap=8)
         self._store = store
         self.change.clicked.connect(lambda: self.page_wanted.emit("ResourcesPage"))
         self._device = Text("", ROW, MEDIUM)
@@ -130,6 +131,17 @@ class Device(Card):
         parts = ((ours / total, "accent"), ((used - ours) / total, "other"))
         self._memory.setText(text)
         self._meter.show_parts(parts, text)
+
+
+def _state_text(state: str) -> str:
+    texts = {
+        HostState.DIALLING: _tr("Connecting"),
+        HostState.GREETING: _tr("Connecting"),
+        HostState.SERVING: _tr("Drafting for it"),
+        HostState.WAITING: _tr("Waits to try again"),
+        HostState.REFUSED: _tr("Does not want this node"),
+    }
+    return texts[HostState(state)]
 
 
 def short_id(peer: str) -> str:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from gui.screens.form import Entry, FormPage, current, has_key, row_of
 from gui.theme.theme import font
@@ -75,8 +75,6 @@ class ResourcesPage(FormPage):
         line = QHBoxLayout(group)
         line.setContentsMargins(3, 3, 3, 3)
         line.setSpacing(2)
-        self._group = QButtonGroup(group)
-        self._group.setExclusive(False)
         self._presets: dict[str, QToolButton] = {}
         for name, words in (
             ("quiet", self.tr("Quiet")),
@@ -91,7 +89,6 @@ class ResourcesPage(FormPage):
             button.setAccessibleName(words)
             button.clicked.connect(partial(self._on_preset, name))
             self._presets[name] = button
-            self._group.addButton(button)
             line.addWidget(button)
         card = Card(self.tr("How hard it works"), gap=8)
         hint = self.tr("Quiet keeps fans slow, Full takes what is safe. You can change each below.")

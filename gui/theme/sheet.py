@@ -1,5 +1,7 @@
 """The one style sheet. It holds no font size: that would undo the user's text size."""
 
+from pathlib import Path
+
 from gui.theme.tokens import CARD_RADIUS, CONTROL_HEIGHT, CONTROL_RADIUS, Palette
 
 
@@ -9,6 +11,7 @@ def sheet(c: Palette, percent: int) -> str:
     def px(size: float) -> str:
         return f"{round(size * percent / 100)}px"
 
+    tick = (Path(__file__).parent / "icons" / c.tick).as_posix()
     height = px(CONTROL_HEIGHT - 2)
     tones = "\n".join(
         f'QLabel[tone="{tone}"] {{ color:{c[tone]}; }}'
@@ -87,7 +90,8 @@ def sheet(c: Palette, percent: int) -> str:
         border:1px solid {c.border}; background:{c.card}; }}
     QCheckBox::indicator {{ border-radius:4px; }}
     QRadioButton::indicator {{ border-radius:{px(9)}; }}
-    QCheckBox::indicator:checked {{ background:{c.accent}; border-color:{c.accent}; }}
+    QCheckBox::indicator:checked {{ background:{c.accent}; border-color:{c.accent};
+        image:url({tick}); }}
     QRadioButton::indicator:checked {{ background:{c.card};
         border:{px(5)} solid {c.accent}; width:{px(8)}; height:{px(8)}; }}
     QSlider {{ border:2px solid transparent; border-radius:6px; min-height:{px(24)}; }}

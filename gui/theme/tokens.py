@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Colours as #RRGGBB. `line` and `track` only decorate; `border` is of what can be used."""
+    """Colours as #RRGGBB. `line` and `track` only decorate; `border` is of what can be used;
+    `tick` is the drawing in a ticked box."""
 
     bg: str
     side: str
@@ -24,6 +25,7 @@ class Palette:
     bad_tint: str
     track: str
     other: str
+    tick: str
 
     def __getitem__(self, token: str) -> str:
         colour: str = getattr(self, token)
@@ -48,6 +50,7 @@ LIGHT = Palette(
     bad_tint="#FBE4E2",
     track="#E3E9E6",
     other="#A9B8B2",
+    tick="tick.svg",
 )
 DARK = Palette(
     bg="#101514",
@@ -67,6 +70,7 @@ DARK = Palette(
     bad_tint="#3D1C1A",
     track="#28322F",
     other="#56655F",
+    tick="tick-dark.svg",
 )
 
 # Type, in pixels at 100 %.

@@ -2,10 +2,10 @@
 
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QCursor
-from PySide6.QtWidgets import QPushButton
+from PySide6.QtWidgets import QCheckBox, QPushButton, QRadioButton, QToolButton
 
 from gui.theme.theme import font, icon, theme
-from gui.theme.tokens import BODY, MEDIUM, ROW, STRONG
+from gui.theme.tokens import BODY, MEDIUM, PLAIN, ROW, STRONG
 
 ICON = 18
 
@@ -62,3 +62,53 @@ class QuietButton(Button):
     def __init__(self, text: str, icon_name: str = "") -> None:
         super().__init__(text, icon_name)
         self.setObjectName("quiet")
+
+
+class ToolButton(QToolButton):
+    """A small button in the design's type."""
+
+    def __init__(self, text: str, name: str, px: int = BODY, weight: int = PLAIN) -> None:
+        super().__init__()
+        self._type = (px, weight)
+        self.setText(text)
+        self.setAccessibleName(name)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setFont(font(*self._type))
+
+    def set_weight(self, weight: int) -> None:
+        self._type = (self._type[0], weight)
+        self.setFont(font(*self._type))
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_type"):
+            self.setFont(font(*self._type))
+        super().changeEvent(event)
+
+
+class Radio(QRadioButton):
+    """One of several choices, in the design's type."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setAccessibleName(text)
+        self.setFont(font(BODY, MEDIUM))
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.StyleChange:
+            self.setFont(font(BODY, MEDIUM))
+        super().changeEvent(event)
+
+
+class Tick(QCheckBox):
+    """Something to agree to, in the design's type."""
+
+    def __init__(self, text: str, is_on: bool = False) -> None:
+        super().__init__(text)
+        self.setAccessibleName(text)
+        self.setChecked(is_on)
+        self.setFont(font(BODY))
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.StyleChange:
+            self.setFont(font(BODY))
+        super().changeEvent(event)

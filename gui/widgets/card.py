@@ -1,13 +1,14 @@
 """The white box that groups what belongs together."""
 
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QSpacerItem, QVBoxLayout, QWidget
 
 from gui.theme.tokens import STRONG, TITLE
 from gui.widgets.text import Text
 
 
 class Card(QFrame):
-    """Content goes into `box`. With a title, `head` holds it and `aside` at its right end."""
+    """Content goes into `box`. A title stands above it, `aside` at its right end; neighbours whose
+    titles shall share a baseline get one height of `head`."""
 
     def __init__(
         self,
@@ -16,6 +17,7 @@ class Card(QFrame):
         *,
         padding: int = 20,
         gap: int = 12,
+        head: int = 28,
     ) -> None:
         super().__init__()
         self.setObjectName("card")
@@ -24,12 +26,13 @@ class Card(QFrame):
         self.box.setSpacing(gap)
         self.heading = Text(title, TITLE, STRONG)
         if title:
-            head = QHBoxLayout()
-            head.addWidget(self.heading)
-            head.addStretch(1)
+            row = QHBoxLayout()
+            row.addWidget(self.heading)
+            row.addStretch(1)
             if aside is not None:
-                head.addWidget(aside)
-            self.box.addLayout(head)
+                row.addWidget(aside)
+            row.addSpacerItem(QSpacerItem(0, head))
+            self.box.addLayout(row)
             self.setAccessibleName(title)
         else:
             self.heading.hide()

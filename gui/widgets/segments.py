@@ -1,10 +1,10 @@
 """A choice of a few that shows all of them side by side."""
 
-from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QToolButton, QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QWidget
 
-from gui.theme.theme import font
 from gui.theme.tokens import MEDIUM, SMALL
+from gui.widgets.buttons import ToolButton
 
 
 class Segments(QWidget):
@@ -22,23 +22,10 @@ class Segments(QWidget):
         row.setSpacing(2)
         self.group = QButtonGroup(self)
         for index, text in enumerate(texts):
-            button = QToolButton()
-            button.setText(text)
+            button = ToolButton(text, f"{name}: {text}", SMALL, MEDIUM)
+            button.setObjectName("segment")
             button.setCheckable(True)
             button.setChecked(index == 0)
-            button.setObjectName("segment")
-            button.setAccessibleName(f"{name}: {text}")
-            button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self.group.addButton(button, index)
             row.addWidget(button)
         self.group.idClicked.connect(self.chosen)
-        self._restyle()
-
-    def changeEvent(self, event: QEvent) -> None:
-        if event.type() == QEvent.Type.StyleChange and hasattr(self, "group"):
-            self._restyle()
-        super().changeEvent(event)
-
-    def _restyle(self) -> None:
-        for button in self.group.buttons():
-            button.setFont(font(SMALL, MEDIUM))

@@ -580,6 +580,9 @@ def test_whatever_can_be_used_has_a_name_and_is_reached_by_tab(show, wait_for, k
     for _ in range(2 * len(usable) + 20):
         QTest.keyClick(QApplication.focusWidget() or page, Qt.Key.Key_Tab)
         reached.add(QApplication.focusWidget())
+    for item in list(reached):  # of an exclusive group Tab reaches one, arrows the others
+        if isinstance(item, QAbstractButton) and item.group() is not None:
+            reached.update(item.group().buttons())
     assert [item.accessibleName() for item in usable if item not in reached] == []
 
 
