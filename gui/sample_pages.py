@@ -68,9 +68,9 @@ CHANGED: dict[str, Value] = {
 }
 STORAGE = Storage(
     (
-        FolderView("Models", "/home/you/.local/share/nexus/node/models", 623_000_000, 96_000_000),
-        FolderView("Statistics", "/home/you/.local/share/nexus/node/stats.db", 2_500_000, 0),
-        FolderView("Log", "/home/you/.local/state/nexus/node", 900_000, 0),
+        FolderView("models", "/home/you/.local/share/nexus/node/models", 623_000_000, 96_000_000),
+        FolderView("data", "/home/you/.local/share/nexus/node", 2_500_000, 0),
+        FolderView("logs", "/home/you/.local/state/nexus/node", 900_000, 0),
     )
 )
 LOG = LogLines(

@@ -247,7 +247,9 @@ class ModelCard(Card):
         return dict(self._buttons)
 
     def _facts_of(self, model: ModelView) -> list[str]:
-        facts = [model.family, size(model.file_bytes)]
+        facts = [model.family] if model.family else []
+        if model.file_bytes:
+            facts.append(size(model.file_bytes))
         if model.speed is not None:
             facts.append(self.tr("{speed} tokens/s here").format(speed=f"{model.speed:.0f}"))
         if model.hosts:

@@ -197,11 +197,18 @@ class SettingsPage(FormPage):
 
     def _show_storage(self, storage: Storage) -> None:
         clear(self._folders)
+        names = {
+            "models": self.tr("Models"),
+            "logs": self.tr("Log"),
+            "data": self.tr("Statistics and identity"),
+            "settings": self.tr("Settings"),
+        }
         partial_bytes = 0
         for folder in storage.folders:
             words = Text(size(folder.bytes), ROW, tabular=True)
-            row = Row(folder.name, words, breakable(folder.path))
-            words.setAccessibleName(f"{folder.name}: {words.text()}")
+            name = names.get(folder.name, folder.name)
+            row = Row(name, words, breakable(folder.path))
+            words.setAccessibleName(f"{name}: {words.text()}")
             self._folders.addWidget(row)
             partial_bytes += folder.partial_bytes
         if partial_bytes:

@@ -97,7 +97,9 @@ class WhenPage(FormPage):
         if has_key(self.store, ZONE):
             field = ChoiceField(self.tr("Time zone"), *self._zones())
             self.form.bind(ZONE, field)
-            inside.addWidget(Row(self.tr("Time zone"), field, self.tr("Whose clock counts.")))
+            own = bytes(QTimeZone.systemTimeZoneId().data()).decode()
+            hint = self.tr("Whose clock counts. This computer's is {zone}.").format(zone=own)
+            inside.addWidget(Row(self.tr("Time zone"), field, hint))
         return card
 
     def _show_detector(self) -> None:
@@ -176,10 +178,8 @@ class WhenPage(FormPage):
 
     def _zones(self) -> tuple[tuple[str, ...], dict[str, str]]:
         known = [bytes(zone.data()).decode() for zone in QTimeZone.availableTimeZoneIds()]
-        own = bytes(QTimeZone.systemTimeZoneId().data()).decode()
         names = [name for name in known if "/" in name and not name.startswith("Etc/")]
-        words = self.tr("This computer's ({zone})").format(zone=own)
-        return ("", "UTC", *names), {"": words}
+        return ("", "UTC", *names), {"": self.tr("This computer's")}
 
     def _mode_entries(self) -> list[Entry]:
         return [
