@@ -4,7 +4,9 @@ Nothing heavy may be imported before the words are looked at: a child that reads
 must not hold the network, nor the command line Qt.
 """
 
+import os
 import sys
+from collections.abc import MutableMapping
 from importlib import import_module
 from pathlib import PurePath
 
@@ -28,5 +30,21 @@ def main() -> int:
     return status or 0
 
 
+def give_back(environment: MutableMapping[str, str]) -> None:
+    """Undo what PyInstaller's boot loader did to the environment, for what is started from here.
+
+    A browser or `systemctl` must not load the app's libraries; this process has its own path since
+    it was started. With the last variable a child of ours is set up afresh, an upgraded one too.
+    """
+    original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
+    if original is None:
+        environment.pop("LD_LIBRARY_PATH", None)
+    else:
+        environment["LD_LIBRARY_PATH"] = original
+    environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+
+
 if __name__ == "__main__":
+    if getattr(sys, "frozen", False):
+        give_back(os.environ)
     sys.exit(main())

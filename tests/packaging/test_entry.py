@@ -1,6 +1,7 @@
 """The packaged app's one program: what its name and first word make of it."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,15 @@ def test_the_packaged_app_starts_itself_again_for_a_child(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "frozen", True, raising=False)
 
     assert command("nexusnode.models.gguf") == [sys.executable, "--child", "nexusnode.models.gguf"]
+
+
+@pytest.mark.parametrize("before", [{}, {"LD_LIBRARY_PATH": "/home/ada/lib"}])
+def test_programs_that_are_not_ours_get_the_users_library_path(before: dict[str, str]) -> None:
+    give_back = runpy.run_path(str(ENTRY))["give_back"]
+    booted = {"LD_LIBRARY_PATH": "/opt/nexus/_internal"}
+    if before:
+        booted["LD_LIBRARY_PATH_ORIG"] = before["LD_LIBRARY_PATH"]
+
+    give_back(booted)
+
+    assert booted == {**before, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
