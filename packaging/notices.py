@@ -224,7 +224,8 @@ def _said(distribution: Distribution, table: Table) -> str:
 
 
 def _field(data: PackageMetadata, name: str) -> str:
-    return (data.get_all(name) or [""])[0]
+    found = data.get_all(name)
+    return str(found[0]) if found else ""
 
 
 def _debian(package: str, table: Table) -> Component:
