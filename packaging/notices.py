@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from importlib.metadata import Distribution, PackageMetadata, distributions, version
 from pathlib import Path
 
@@ -230,10 +231,7 @@ def _field(data: PackageMetadata, name: str) -> str:
 
 def _debian(package: str, table: Table) -> Component:
     name, _, version = package.partition("=")
-    # Debian writes the library's version into the name: libstdc++6, libglib2.0-0.
-    known = next(
-        (table.debian[key] for key in (name, re.split(r"[+.]", name)[0]) if key in table.debian), ""
-    )
+    known = next((table.debian[key] for key in table.debian if fnmatchcase(name, key)), "")
     text = Path("/usr/share/doc") / name / "copyright"
     source = f"https://sources.debian.org/src/{name}/"
     return Component(name, version, known, f"pkg:deb/debian/{name}@{version}", source, (text,))
