@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 LOCK = packaging/lock/cpu.txt
 PIP = $(BIN)/python -m pip install --disable-pip-version-check -c $(LOCK)
 
-.PHONY: setup fmt check test demo lock package package-check clean
+.PHONY: setup fmt check test demo screenshots lock package package-check clean
 
 setup: $(VENV)/.ready  ## create .venv and install everything (the first time takes ~10 minutes)
 
@@ -31,6 +31,9 @@ test: setup  ## all tests, with branch coverage
 
 demo: setup  ## the main job on this machine; KEEP=1 leaves it running
 	$(BIN)/python -m benchmarks.demo $(if $(KEEP),--keep)
+
+screenshots: setup  ## every page of the window as PNG into dist/screenshots/ (needs Xvfb)
+	$(BIN)/python packaging/screenshots.py dist/screenshots
 
 lock:  ## rewrite the lock from a fresh environment
 	PYTHON=$(PYTHON) bash packaging/lock/make_lock.sh $(LOCK)
