@@ -21,15 +21,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-COMMON = Path("/usr/share/common-licenses")
+STANDARD = HERE / "licences"
 LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
 # Texts that a package may leave out of its files, by the start of an SPDX id.
 TEXTS = {
-    "LGPL-3.0": (COMMON / "LGPL-3", COMMON / "GPL-3"),
-    "LGPL-2.1": (COMMON / "LGPL-2.1",),
+    "LGPL-3.0": (STANDARD / "LGPL-3.txt", STANDARD / "GPL-3.txt"),
+    "LGPL-2.1": (STANDARD / "LGPL-2.1.txt",),
     "Apache-2.0": (ROOT / "LICENSE",),
-    "MIT": (HERE / "licences" / "MIT.txt",),
-    "BSD": (COMMON / "BSD",),
+    "MIT": (STANDARD / "MIT.txt",),
+    "BSD": (STANDARD / "BSD.txt",),
 }
 CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
@@ -139,7 +139,7 @@ def collect(found: Iterable[Component], folder: Path) -> None:
         for number, text in enumerate(each.texts or _standard_texts(each.licence)):
             name = text.name if not (place / text.name).exists() else f"{number}-{text.name}"
             shutil.copyfile(text, place / name)
-    lines += ["", (HERE / "licences" / "offer.txt").read_text()]
+    lines += ["", (STANDARD / "offer.txt").read_text()]
     (folder / "INDEX.txt").write_text("\n".join(lines))
 
 
@@ -250,6 +250,8 @@ def _inside(found: list[Component], table: Table) -> Iterator[Component]:
 
 def _debian_package(path: Path) -> str:
     """Return "name=version" of the Debian package that holds `path`, "" if none does."""
+    if shutil.which("dpkg") is None:
+        return ""
     usr = Path("/usr") / path.relative_to("/")
     spellings = {path, path.resolve(), usr, Path("/", *path.resolve().parts[2:])}
     for spelling in sorted(spellings):
