@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 LOCK = packaging/lock/cpu.txt
 PIP = $(BIN)/python -m pip install --disable-pip-version-check -c $(LOCK)
 
-.PHONY: setup fmt check test demo screenshots lock package clean
+.PHONY: setup fmt check test demo screenshots lock package package-check clean
 
 setup: $(VENV)/.ready  ## create .venv and install everything (the first time takes ~10 minutes)
 
@@ -22,7 +22,7 @@ fmt: setup  ## format and sort imports
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 check: setup  ## lint, types, import contracts
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy packaging/*.py && $(BIN)/lint-imports
 
 test: setup  ## all tests, with branch coverage
 	$(BIN)/coverage erase
@@ -38,8 +38,14 @@ screenshots: setup  ## every page of the window as PNG into dist/screenshots/ (n
 lock:  ## rewrite the lock from a fresh environment
 	PYTHON=$(PYTHON) bash packaging/lock/make_lock.sh $(LOCK)
 
-package: setup  ## wheel and sdist into dist/
+package: setup  ## wheel, sdist, the app's folder, .deb, .tar.zst, bill of materials and SHA256SUMS into dist/
 	$(BIN)/python -m build
+	$(BIN)/python packaging/build_app.py
+	$(BIN)/python packaging/build_linux.py
+
+package-check: setup  ## what `make package` made, tried as a user would; builds the app again and compares
+	$(BIN)/python packaging/build_app.py --again
+	$(BIN)/python packaging/check_package.py
 
 clean:
 	rm -rf dist build .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ and every command finds its own daemon.
 
 import hashlib
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,11 @@ def folders(role: str, under: Path | None = None) -> Folders:
 def cache_folder() -> Path:
     """Return the folder for what can be made again: unpacked weights, tokenizers."""
     return Path(platformdirs.user_cache_dir(APPLICATION))
+
+
+def frozen_program() -> Path | None:
+    """Return the packaged app's program file; None when Python runs us from its own packages."""
+    return Path(sys.executable) if getattr(sys, "frozen", False) else None
 
 
 def make_private(folder: Path) -> Path:

@@ -73,7 +73,7 @@ except ImportError:  # run by hand
     pass
 else:
 
-    class KernelsHook(BuildHookInterface):
+    class KernelsHook(BuildHookInterface[Any]):
         """Makes wheels for this platform; an sdist carries the source alone."""
 
         PLUGIN_NAME = "custom"

@@ -24,7 +24,7 @@ from nexusnode.models.store import ModelStore
 from nexusnode.settings import models_folder
 from p2p.errors import ConfigError, ModelError, NexusError, PeerGone, ResourceError
 from p2p.network.keyfile import load_or_create_seed
-from p2p.paths import Folders, make_private, socket_path
+from p2p.paths import Folders, frozen_program, make_private, socket_path
 from p2p.process.child import open_child
 from p2p.wire.identity import Identity
 
@@ -177,6 +177,8 @@ class Examination:
         ]
 
     async def _packages(self) -> str:
+        if program := frozen_program():
+            return f"the packaged app in {program.parent}"
         folders = {name: self._origins(name) for name in PACKAGES}
         home = folders["nexusnode"]
         for name, folder in folders.items():
@@ -205,7 +207,7 @@ class Examination:
     async def _clock(self) -> str:
         """A host's record is refused when clocks differ by two minutes; a clock before the day this
         program was installed is certainly wrong."""
-        installed = Path(__file__).stat().st_mtime
+        installed = (frozen_program() or Path(__file__)).stat().st_mtime
         now = self._clock_now()
         text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
         if now < installed - 120:

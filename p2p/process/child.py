@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from p2p.errors import ChildError, NexusError, PeerError
+from p2p.paths import frozen_program
 from p2p.wire.frame import FrameDecoder, frame
 from p2p.wire.schema import Codec
 
@@ -113,7 +114,7 @@ async def open_child(
     stop: object | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Child]:
-    """Run `python -P -m module` and speak frames with it; it never outlives the block.
+    """Run `module` as a process (`command`) and speak frames with it; it never outlives the block.
 
     An error of ours raised in the block comes out as it is, not in a group.
 
@@ -123,7 +124,7 @@ async def open_child(
         environment: set on top of this process's own.
     """
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-m", module],
+        command(module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -146,6 +147,17 @@ async def open_child(
                         await stream.aclose()
     if failure is not None:
         raise failure
+
+
+def command(module: str) -> list[str]:
+    """Return the words that start `module` as a child of this installation.
+
+    The packaged app holds no Python to be given `-m`: it starts itself again and takes only the
+    modules on its own list (packaging/entry.py).
+    """
+    if frozen_program() is not None:
+        return [sys.executable, "--child", module]
+    return [sys.executable, "-P", "-m", module]
 
 
 async def _end(child: Child, stop: object | None) -> None:
