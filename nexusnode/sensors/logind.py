@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from nexusnode.sensors.bus import properties
+from nexusnode.sensors.bus import Bus
 from nexusnode.sensors.sensor import CannotTell, Kind, Reading
 
 _NAME = "org.freedesktop.login1"
@@ -23,13 +23,14 @@ class IdleLogind:
 
     def __init__(self, unix_clock: Callable[[], float] = time.time) -> None:
         self._unix_clock = unix_clock
+        self._bus = Bus("SYSTEM")
 
     async def read(self) -> Reading:
-        user = await properties("SYSTEM", _NAME, _SELF, f"{_NAME}.User")
+        user = await self._bus.properties(_NAME, _SELF, f"{_NAME}.User")
         name, path = user.get("Display", ("", "/"))
         if not name:
             raise CannotTell("logind knows of no desktop session of yours.")
-        session = await properties("SYSTEM", _NAME, path, f"{_NAME}.Session")
+        session = await self._bus.properties(_NAME, path, f"{_NAME}.Session")
         if "IdleHint" not in session or "LockedHint" not in session:
             raise CannotTell("This logind does not say whether the session is idle and locked.")
         if not (session["IdleHint"] and session["LockedHint"]):
@@ -39,7 +40,7 @@ class IdleLogind:
         return Reading(f"Locked and idle for {seconds:.0f} s.", idle_seconds=seconds)
 
     async def close(self) -> None:
-        """Nothing stays open."""
+        await self._bus.close()
 
 
 class SleepLogind:
@@ -47,8 +48,11 @@ class SleepLogind:
     kind: ClassVar[Kind] = Kind.SLEEP
     period_seconds: ClassVar[float] = 1.0
 
+    def __init__(self) -> None:
+        self._bus = Bus("SYSTEM")
+
     async def read(self) -> Reading:
-        manager = await properties("SYSTEM", _NAME, "/org/freedesktop/login1", f"{_NAME}.Manager")
+        manager = await self._bus.properties(_NAME, "/org/freedesktop/login1", f"{_NAME}.Manager")
         if "PreparingForSleep" not in manager:
             raise CannotTell("This logind does not say whether the computer goes to sleep.")
         is_near = bool(manager["PreparingForSleep"])
@@ -56,4 +60,4 @@ class SleepLogind:
         return Reading(finding, suspending=is_near)
 
     async def close(self) -> None:
-        """Nothing stays open."""
+        await self._bus.close()
