@@ -53,7 +53,7 @@ class Bus:
 
     async def _ask(self, message: Any) -> Any:
         if self._connection is None:
-            self._connection = await open_dbus_connection(self._name)
+            self._connection = await open_dbus_connection(self._name, enable_fds=True)
         serial = next(self._connection.outgoing_serial)
         await self._connection.send(message, serial=serial)
         while True:

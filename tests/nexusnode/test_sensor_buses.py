@@ -1,5 +1,6 @@
 """Sensors that ask by D-Bus, on a real private bus with the services of python-dbusmock."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -196,6 +197,39 @@ async def test_logind_says_that_the_computer_goes_to_sleep(serve: Serve) -> None
 
     assert first is False
     assert (await SleepLogind().read()).suspending is True
+
+
+async def test_sleep_is_held_up_until_the_node_has_let_go_and_again_after_it(
+    serve: Serve, tmp_path: Path
+) -> None:
+    name, path = "org.freedesktop.login1", "/org/freedesktop/login1"
+    lock = tmp_path / "lock"
+    lock.touch()
+    serve(name, path, f"{name}.Manager")
+    await until_there(name)
+    await put(name, path, f"{name}.Manager", PreparingForSleep=("b", False))
+    await call(name, path, MOCK, "AddMethod", "sssss", f"{name}.Manager", "Inhibit", "ssss", "h",
+               f"ret = dbus.types.UnixFd(open({str(lock)!r}))")  # fmt: skip
+    sensor = SleepLogind()
+
+    held = []
+    for is_near in (False, False, True, True, False):
+        await change(name, path, f"{name}.Manager", "PreparingForSleep", ("b", is_near))
+        assert (await sensor.read()).suspending is is_near
+        held.append(open_count(lock))
+    await sensor.close()
+
+    assert held == [1, 1, 1, 0, 1]
+    assert open_count(lock) == 0
+
+
+def open_count(file: Path) -> int:
+    """Return how many descriptors of this process are open on a file."""
+    links = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return links.count(str(file))
 
 
 SENSORS = (IdleGnome, IdleLogind, SleepLogind, UPower, Metered, GameMode)
