@@ -43,7 +43,6 @@ from p2p.log import Log
 from p2p.paths import Folders
 from p2p.settings import toml_value
 
-RESERVE_BYTES = 5 << 30  # of the disk, unless the settings say otherwise
 MAX_LISTED = 64
 MAX_LINE = 1000
 _FIT_WORDS = {Fit.FITS: "fits", Fit.TIGHT: "tight", Fit.NO: "no"}
@@ -210,10 +209,8 @@ class Models:
         return ModelStore(self._folder)
 
     def _terms(self) -> Terms:
-        gigabytes = self._preferences.value("limits.disk_reserve_gb")
-        is_set = isinstance(gigabytes, int | float)
-        reserve = round(float(str(gigabytes)) * 2**30) if is_set else RESERVE_BYTES
-        return Terms(reserve, round(self._preferences.current.down_mbit * 125_000))
+        settings = self._preferences.current
+        return Terms(settings.limits.disk_reserve_bytes, round(settings.down_mbit * 125_000))
 
     def _has(self, source: str) -> bool:
         file = source.partition("?")[0].rpartition("/")[2].removesuffix(".gguf")

@@ -45,10 +45,6 @@ class Preferences:
         """What a new start would use: the model that was chosen, for one."""
         return node_settings(self._wanted())
 
-    def value(self, key: str) -> Value | None:
-        """Return the running value of a row, or None if this program has no such row."""
-        return self._running.get(key)
-
     def on_change(self, listener: Callable[[NodeSettings], None]) -> None:
         """Call `listener` with the settings whenever a live one changed."""
         self._listeners.append(listener)

@@ -45,6 +45,13 @@ class Sensing:
                 name = f"sensor.{watch.sensor.name}"
                 nursery.start_soon(partial(guard, self._log, name, watch.run))
 
+    async def ask_all(self) -> tuple[SensorView, ...]:
+        """Ask every sensor once, all at the same time, and return what they say."""
+        async with trio.open_nursery() as nursery:
+            for watch in self._watches:
+                nursery.start_soon(watch.ask)
+        return self.views()
+
     def facts(self) -> Facts:
         """Return what the sensors say; what several say, the strictest or the first of them."""
         idle = self._idle

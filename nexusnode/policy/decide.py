@@ -13,6 +13,7 @@ from nexusnode.states import Reason, State
 
 CHECK_SECONDS = 30.0  # at the latest: a clock that was set is noticed within it
 MIN_CHECK_SECONDS = 0.05
+FINISH_CHECK_SECONDS = 0.5  # sessions end without a word to the policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +86,6 @@ def _next_check(at: Situation, ends: Mapping[Reason, float]) -> float:
     if at.runs_anyway and at.wish.anyway_until is not None:
         moments.append(at.wall(at.wish.anyway_until))
     waits = [moment - at.now.unix_seconds for moment in moments]
+    if Reason.FINISH in ends:
+        waits.append(FINISH_CHECK_SECONDS)
     return max(MIN_CHECK_SECONDS, min([CHECK_SECONDS, *waits]))

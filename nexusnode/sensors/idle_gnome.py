@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from nexusnode.sensors.bus import call
+from nexusnode.sensors.bus import Bus
 from nexusnode.sensors.sensor import Kind, Reading
 
 _NAME = "org.gnome.Mutter.IdleMonitor"
@@ -13,11 +13,14 @@ class IdleGnome:
     kind: ClassVar[Kind] = Kind.IDLE
     period_seconds: ClassVar[float] = 1.0
 
+    def __init__(self) -> None:
+        self._bus = Bus("SESSION")
+
     async def read(self) -> Reading:
         path = "/org/gnome/Mutter/IdleMonitor/Core"
-        (milliseconds,) = await call("SESSION", _NAME, path, _NAME, "GetIdletime")
+        (milliseconds,) = await self._bus.call(_NAME, path, _NAME, "GetIdletime")
         seconds = milliseconds / 1000
         return Reading(f"The last input was {seconds:.0f} s ago.", idle_seconds=seconds)
 
     async def close(self) -> None:
-        """Nothing stays open."""
+        await self._bus.close()

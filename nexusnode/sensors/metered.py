@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from nexusnode.sensors.bus import properties
+from nexusnode.sensors.bus import Bus
 from nexusnode.sensors.sensor import CannotTell, Kind, Reading
 
 _NAME = "org.freedesktop.NetworkManager"
@@ -14,8 +14,11 @@ class Metered:
     kind: ClassVar[Kind] = Kind.NETWORK
     period_seconds: ClassVar[float] = 5.0
 
+    def __init__(self) -> None:
+        self._bus = Bus("SYSTEM")
+
     async def read(self) -> Reading:
-        found = await properties("SYSTEM", _NAME, "/org/freedesktop/NetworkManager", _NAME)
+        found = await self._bus.properties(_NAME, "/org/freedesktop/NetworkManager", _NAME)
         metered = found.get("Metered", 0)
         if not metered:
             raise CannotTell("NetworkManager does not know whether the connection is metered.")
@@ -24,4 +27,4 @@ class Metered:
         return Reading(finding, metered=is_metered)
 
     async def close(self) -> None:
-        """Nothing stays open."""
+        await self._bus.close()

@@ -6,7 +6,7 @@ A wireless mouse has a battery too: only those that feed the machine count (scop
 from pathlib import Path
 from typing import ClassVar
 
-from nexusnode.sensors.bus import properties
+from nexusnode.sensors.bus import Bus
 from nexusnode.sensors.sensor import CannotTell, Kind, Reading
 
 SUPPLIES = Path("/sys/class/power_supply")
@@ -18,16 +18,19 @@ class UPower:
     kind: ClassVar[Kind] = Kind.POWER
     period_seconds: ClassVar[float] = 1.0
 
+    def __init__(self) -> None:
+        self._bus = Bus("SYSTEM")
+
     async def read(self) -> Reading:
-        power = await properties("SYSTEM", _NAME, "/org/freedesktop/UPower", _NAME)
+        power = await self._bus.properties(_NAME, "/org/freedesktop/UPower", _NAME)
         display = f"{_NAME}.Device"
         path = "/org/freedesktop/UPower/devices/DisplayDevice"
-        battery = await properties("SYSTEM", _NAME, path, display)
+        battery = await self._bus.properties(_NAME, path, display)
         percent = battery.get("Percentage") if battery.get("IsPresent") else None
         return _reading(bool(power.get("OnBattery")), percent)
 
     async def close(self) -> None:
-        """Nothing stays open."""
+        await self._bus.close()
 
 
 class KernelPower:

@@ -6,10 +6,12 @@ import trio.testing
 
 from nexusnode.control.messages import Pause, Snapshot
 from nexusnode.daemon.contributor import MEMORY_RETRY_SECONDS
-from nexusnode.draft.messages import Fault
-from nexusnode.policy.facts import Limits
+from nexusnode.draft.messages import Fault, Pace
+from nexusnode.policy.facts import Facts, Limits
+from p2p.drafting.host_end import Declined
 from p2p.errors import ControlError
 from p2p.network.memory import MemoryNetwork
+from p2p.wire.messages import CloseReason
 from p2p.wire.schema import check
 
 
@@ -149,3 +151,142 @@ async def test_quitting_says_so_and_says_goodbye(
             assert host.end is None
             assert workers.running is None
         nursery.cancel_scope.cancel()
+
+
+async def test_run_anyway_runs_for_so_long_without_a_sensor_and_ends_a_pause(
+    fake_node: Any, workers: Any, wait_until: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_node(MemoryNetwork(), workers, always=False) as node:
+        node.contributor.pause(Pause(None, None))
+        node.contributor.run_anyway(600.0)
+        await wait_until(lambda: node.worker.is_ready, seconds=1)
+        await trio.sleep(590)
+        assert node.worker.is_ready
+
+        await wait_until(lambda: workers.running is None, seconds=11)
+
+        assert node.contributor.snapshot().reason == "idle-unknown"
+
+
+async def test_input_ends_the_worker_and_the_idle_delay_starts_it_again(
+    fake_node: Any, workers: Any, wait_until: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_node(MemoryNetwork(), workers, always=False) as node:
+        await trio.sleep(1000)
+        node.contributor.sense(Facts(last_input=100.0))
+        await wait_until(lambda: node.worker.is_ready, seconds=1)
+
+        node.contributor.sense(Facts(last_input=trio.current_time()))
+        await wait_until(lambda: workers.running is None, seconds=0.1)
+        assert node.contributor.snapshot().reason == "input"
+        started = trio.current_time()
+        await wait_until(lambda: node.worker.is_ready, seconds=400)
+
+        assert trio.current_time() - started == pytest.approx(300, abs=1)
+
+
+async def test_what_the_sensors_say_does_not_forget_that_the_model_did_not_fit(
+    fake_node: Any, workers: Any, wait_until: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    workers.faults.append(Fault("memory", "too little"))
+    async with fake_node(MemoryNetwork(), workers) as node:
+        await wait_until(lambda: node.contributor.snapshot().reason == "no-memory")
+
+        node.contributor.sense(Facts(last_input=0.0))
+
+        assert node.contributor.snapshot().reason == "no-memory"
+
+
+async def test_a_warm_machine_and_a_changed_limit_pace_the_worker_at_once(
+    fake_node: Any, workers: Any, wait_until: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_node(MemoryNetwork(), workers) as node:
+        await wait_until(lambda: node.worker.is_ready)
+
+        node.contributor.sense(Facts(celsius=76.0))
+        await trio.sleep(0.1)
+        assert node.contributor.snapshot().state == "throttled"
+        node.contributor.set_limits(Limits(always=True, duty=0.5))
+        await trio.sleep(0.1)
+
+        assert paces(workers) == [0.5, 0.25]
+        assert node.contributor.snapshot().duty == 0.25
+
+
+async def test_a_new_worker_is_told_its_pace(
+    fake_node: Any, workers: Any, wait_until: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_node(MemoryNetwork(), workers) as node:
+        node.contributor.set_limits(Limits(always=True, duty=0.5))
+        await wait_until(lambda: node.worker.is_ready)
+        await trio.sleep(0.1)
+        workers.running.die("was ended by SIGKILL")
+        await wait_until(lambda: len(workers.started) == 2 and node.worker.is_ready)
+        await trio.sleep(0.1)
+
+        assert paces(workers) == [0.5]
+
+
+async def test_finishing_serves_what_is_open_declines_what_is_new_and_then_pauses(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            first = host.open([1, 2, 3])
+            await host.generate(first, 20)
+
+            node.contributor.finish()
+            await trio.sleep(0.1)
+            assert node.contributor.snapshot().state == "finishing"
+            second = host.open([4, 5, 6])
+            await host.generate(first, 20)
+            declined = [one for one in host.events if isinstance(one, Declined)]
+            assert [(one.sid, one.reason) for one in declined] == [(second, CloseReason.PAUSED)]
+            assert workers.running is not None
+
+            host.close(first)
+            await wait_until(lambda: workers.running is None, seconds=2)
+
+            assert node.contributor.snapshot().reason == "user-pause"
+            assert node.contributor.wish.paused
+        nursery.cancel_scope.cancel()
+
+
+async def test_finishing_takes_no_longer_than_a_minute_and_nothing_that_is_open_pauses_at_once(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            node.contributor.finish()
+            await wait_until(lambda: workers.running is None, seconds=1)
+            node.contributor.resume()
+            await wait_until(host.greeted.is_set)
+            host.open([1, 2, 3])
+            await wait_until(lambda: node.drafting.session_count == 1)
+
+            started = trio.current_time()
+            node.contributor.finish()
+            await wait_until(lambda: workers.running is None, seconds=70)
+
+            assert trio.current_time() - started == pytest.approx(60, abs=1)
+        nursery.cancel_scope.cancel()
+
+
+def paces(workers: Any) -> list[float]:
+    return [one.duty for one in workers.started[-1].heard if isinstance(one, Pace)]

@@ -3,16 +3,27 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 
 from nexusnode.control.client import open_client
-from nexusnode.control.messages import FileTarget, HistoryQuery, LogQuery, Pause
+from nexusnode.control.messages import (
+    Autostart,
+    FileTarget,
+    HistoryQuery,
+    LogQuery,
+    Pair,
+    Pause,
+    RunAnyway,
+    SettingsPatch,
+    Topics,
+)
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.main import run_node
 from nexusnode.models.catalogue import BUNDLED
+from nexusnode.sensors.sensor import Kind, Reading
 from p2p.errors import AlreadyRunning, ConfigError, ModelError, NoDaemon
 from p2p.log import quiet_log
 from p2p.network.memory import MemoryNetwork
@@ -20,6 +31,7 @@ from p2p.network.transport import Started
 from p2p.paths import folders, socket_path
 from p2p.wire.identity import Identity
 from p2p.wire.record import HostRecord, Policy, Service, sign_record
+from p2p.wire.schema import check
 
 ALWAYS = {"run.when": "always"}
 pytestmark = pytest.mark.slow  # the header of the bundled model is read in a real child
@@ -216,3 +228,98 @@ async def test_the_window_gets_models_history_log_and_findings(
     assert "doctor.txt" in {file.name for file in report.files}
     assert len(later.rows) == 1  # the last seconds of the first run
     assert csv.bytes > 0
+
+
+class Someone:
+    """A sensor of somebody who was last here so many seconds ago."""
+
+    name: ClassVar[str] = "someone"
+    kind: ClassVar[Kind] = Kind.IDLE
+    period_seconds: ClassVar[float] = 0.05
+
+    def __init__(self, idle_seconds: float) -> None:
+        self.idle_seconds = idle_seconds
+
+    async def read(self) -> Reading:
+        return Reading("here", idle_seconds=self.idle_seconds)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def reason_becomes(data: Path, reason: str) -> None:
+    with trio.fail_after(10):
+        while (await ask(data, "state.snapshot")).reason != reason:
+            await trio.sleep(0.02)
+
+
+async def test_sensors_decide_and_a_changed_limit_counts_at_once(data: Path, workers: Any) -> None:
+    someone = Someone(90.0)
+    run = partial(runner(data, workers, {}), make_sensors=lambda folder: (someone,))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await reason_becomes(data, "input")
+        tested = await ask(data, "idle.test")
+
+        await ask(data, "settings.set", SettingsPatch((Pair("run.idle_minutes", "1"),), None))
+        await reason_becomes(data, "ok")
+        someone.idle_seconds = 0.0
+        await reason_becomes(data, "input")
+        anyway = await ask(data, "run_anyway", RunAnyway(600.0))
+        meters = await ask(data, "meters")
+        await ask(data, "quit")
+
+    assert (tested.detector, tested.idle_seconds) == ("someone", 90.0)
+    assert anyway.reason == "ok"
+    assert (meters.detector, meters.idle_seconds, meters.celsius) == ("someone", 0.0, None)
+    assert [(view.name, view.works) for view in meters.sensors] == [("someone", True)]
+
+
+async def test_meters_come_every_second_to_who_asked_for_them(data: Path, workers: Any) -> None:
+    def watch() -> list[Any]:
+        with open_client(socket_path(data), "1.0") as client:
+            client.call("subscribe", Topics(("meters",)))
+            return [client.next_notice() for _ in range(2)]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        await ask(data, "state.snapshot")
+        with trio.fail_after(20):
+            first, second = await trio.to_thread.run_sync(watch)
+        await ask(data, "quit")
+
+    assert (first.topic, first.seq + 1) == ("meters", second.seq)
+    assert first.data.memory_total_bytes > 0
+    check(first.data)
+
+
+async def test_autostart_is_written_by_its_switch_alone(
+    data: Path, workers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        before = await ask(data, "state.snapshot")
+        assert not (tmp_path / "config").exists()
+        on = await ask(data, "autostart", Autostart(True))
+        file = tmp_path / "config" / "autostart" / "org.nexusnode.Nexus.desktop"
+        assert "--background" in file.read_text()
+        off = await ask(data, "autostart", Autostart(False))
+        await ask(data, "quit")
+
+    assert (before.autostart, on.autostart, off.autostart) == (False, True, False)
+    assert not file.exists()
+
+
+async def test_finishing_outlasts_a_restart_as_a_pause(data: Path, workers: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        await ask(data, "state.snapshot")
+        finished = await ask(data, "finish")
+        await ask(data, "quit")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner(data, workers))
+        again = await ask(data, "state.snapshot")
+        await ask(data, "quit")
+
+    assert (finished.reason, again.reason) == ("user-pause", "user-pause")

@@ -16,7 +16,6 @@ import trio
 
 from nexusnode.control.messages import Models as ModelsView
 from nexusnode.control.messages import ModelView, Pair, SettingsPatch
-from nexusnode.daemon import models as models_module
 from nexusnode.daemon.models import Models, Running
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.models import move
@@ -277,10 +276,11 @@ async def test_a_folder_that_cannot_be_written_fails_the_download_with_its_name(
 
 
 async def test_a_disk_without_room_for_it_is_said_before_any_byte(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(models_module, "RESERVE_BYTES", 1 << 60)
     async with open_node(tmp_path) as node:
+        node.preferences.patch(SettingsPatch((Pair("limits.disk_reserve_gb", "100000"),), None))
+
         await node.models.pull(server.url, SHA256)
         failed = await node.until("got", lambda model: model.state == "failed")
 

@@ -8,6 +8,7 @@ from nexusnode.daemon.preferences import Preferences
 from nexusnode.settings import ROWS, TABLE, node_settings, read_values
 from p2p.errors import ConfigError, ControlError
 from p2p.paths import Folders, folders
+from p2p.wire.schema import check
 
 
 def under(tmp_path: Path) -> Folders:
@@ -132,3 +133,45 @@ def test_the_file_it_writes_reads_back_the_same(tmp_path: Path) -> None:
 
     assert again.current.bootstrap == ("/ip4/192.0.2.7/tcp/1/p2p/x",)
     assert set(ROWS) == {pair.key for pair in again.view().pairs}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("run.hours", '["mon 9-17"]', "expected days and hours"),
+        ("run.timezone", '"Nowhere/City"', "expected a time zone"),
+        ("limits.cool_celsius", "90", "expected less than"),
+    ],
+)
+def test_a_value_that_makes_no_sense_beside_the_others_is_refused(
+    tmp_path: Path, key: str, value: str, words: str
+) -> None:
+    preferences = Preferences(under(tmp_path), {})
+    before = preferences.view()
+
+    with pytest.raises(ControlError, match=words) as caught:
+        preferences.patch(patch(key, value))
+
+    assert caught.value.refusal == "setting.refused"
+    assert preferences.view() == before
+
+
+def test_hours_in_the_file_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[run]\nhours = ["always"]\n')
+
+    with pytest.raises(ConfigError, match=r"run\.hours"):
+        Preferences(under(tmp_path), {})
+
+
+def test_the_schema_says_of_every_row_what_it_is_and_what_runs(tmp_path: Path) -> None:
+    preferences = Preferences(under(tmp_path), {})
+    preferences.patch(patch("run.idle_minutes", "7"))
+
+    rows = {row.key: row for row in preferences.schema().rows}
+
+    assert set(rows) == set(ROWS)
+    idle = rows["run.idle_minutes"]
+    assert (idle.kind, idle.value, idle.default, idle.low, idle.high) == ("int", "7", "5", 1, 60)
+    assert rows["run.when"].choices == ("idle", "always")
+    assert rows["run.hours"].kind == "list"
+    check(preferences.schema())

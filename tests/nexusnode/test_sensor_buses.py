@@ -1,5 +1,6 @@
 """Sensors that ask by D-Bus, on a real private bus with the services of python-dbusmock."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from nexusnode.sensors.bus import PROPERTIES, call
+from nexusnode.sensors.bus import PROPERTIES, Bus
 from nexusnode.sensors.gamemode import GameMode
 from nexusnode.sensors.idle_gnome import IdleGnome
 from nexusnode.sensors.logind import IdleLogind, SleepLogind
@@ -23,8 +24,8 @@ Serve = Callable[..., None]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Start a bus that is session and system bus; return what starts a mocked service on it."""
+def bus_daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A bus that is session and system bus."""
     daemon = subprocess.Popen(
         ["dbus-daemon", "--session", "--nofork", "--print-address"],
         stdout=subprocess.PIPE,
@@ -34,7 +35,16 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     address = daemon.stdout.readline().strip()
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-    started = [daemon]
+    yield daemon
+    daemon.kill()
+    daemon.wait()
+
+
+@pytest.fixture
+def serve(bus_daemon: subprocess.Popen[str]) -> Iterator[Serve]:
+    """Return what starts a mocked service on the bus."""
+    address = os.environ["DBUS_SESSION_BUS_ADDRESS"]
+    started = []
 
     def start(name: str, path: str, interface: str) -> None:
         started.append(
@@ -50,40 +60,66 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         process.wait()
 
 
+async def call(*words: Any) -> tuple[Any, ...]:
+    bus = Bus("SESSION")
+    try:
+        return await bus.call(*words)
+    finally:
+        await bus.close()
+
+
 async def until_there(name: str) -> None:
     bus = "org.freedesktop.DBus"
     with trio.fail_after(20):
         while True:
-            (found,) = await call(
-                "SESSION", bus, "/org/freedesktop/DBus", bus, "NameHasOwner", "s", name
-            )
+            (found,) = await call(bus, "/org/freedesktop/DBus", bus, "NameHasOwner", "s", name)
             if found:
                 return
             await trio.sleep(0.02)
 
 
 async def add(name: str, path: str, new: str, interface: str, **values: tuple[str, Any]) -> None:
-    await call("SESSION", name, path, MOCK, "AddObject", "ssa{sv}a(ssss)", new, interface,
+    await call(name, path, MOCK, "AddObject", "ssa{sv}a(ssss)", new, interface,
                values, [])  # fmt: skip
 
 
 async def put(name: str, path: str, interface: str, **values: tuple[str, Any]) -> None:
     """Set properties, new ones too."""
-    await call("SESSION", name, path, MOCK, "AddProperties", "sa{sv}", interface, values)
+    await call(name, path, MOCK, "AddProperties", "sa{sv}", interface, values)
 
 
 async def change(name: str, path: str, interface: str, prop: str, value: tuple[str, Any]) -> None:
-    await call("SESSION", name, path, PROPERTIES, "Set", "ssv", interface, prop, value)
+    await call(name, path, PROPERTIES, "Set", "ssv", interface, prop, value)
 
 
 async def test_gnome_says_milliseconds(serve: Serve) -> None:
     name, path = "org.gnome.Mutter.IdleMonitor", "/org/gnome/Mutter/IdleMonitor/Core"
     serve(name, path, name)
     await until_there(name)
-    await call("SESSION", name, path, MOCK, "AddMethod", "sssss",
+    await call(name, path, MOCK, "AddMethod", "sssss",
                name, "GetIdletime", "", "t", "ret = 42500")  # fmt: skip
 
     assert (await IdleGnome().read()).idle_seconds == 42.5
+
+
+async def test_a_bus_that_ends_is_no_crash_and_a_closed_sensor_asks_again(
+    serve: Serve, bus_daemon: subprocess.Popen[str]
+) -> None:
+    name, path = "com.feralinteractive.GameMode", "/com/feralinteractive/GameMode"
+    serve(name, path, name)
+    await until_there(name)
+    await put(name, path, name, ClientCount=("i", 1))
+    sensor = GameMode()
+    await sensor.read()
+    await sensor.close()
+    assert (await sensor.read()).fullscreen is True
+
+    bus_daemon.kill()
+    bus_daemon.wait()
+
+    with pytest.raises(CannotTell, match="bus"):
+        await sensor.read()
+    await sensor.close()
 
 
 async def test_upower_says_battery_and_charge(serve: Serve) -> None:
@@ -161,6 +197,39 @@ async def test_logind_says_that_the_computer_goes_to_sleep(serve: Serve) -> None
 
     assert first is False
     assert (await SleepLogind().read()).suspending is True
+
+
+async def test_sleep_is_held_up_until_the_node_has_let_go_and_again_after_it(
+    serve: Serve, tmp_path: Path
+) -> None:
+    name, path = "org.freedesktop.login1", "/org/freedesktop/login1"
+    lock = tmp_path / "lock"
+    lock.touch()
+    serve(name, path, f"{name}.Manager")
+    await until_there(name)
+    await put(name, path, f"{name}.Manager", PreparingForSleep=("b", False))
+    await call(name, path, MOCK, "AddMethod", "sssss", f"{name}.Manager", "Inhibit", "ssss", "h",
+               f"ret = dbus.types.UnixFd(open({str(lock)!r}))")  # fmt: skip
+    sensor = SleepLogind()
+
+    held = []
+    for is_near in (False, False, True, True, False):
+        await change(name, path, f"{name}.Manager", "PreparingForSleep", ("b", is_near))
+        assert (await sensor.read()).suspending is is_near
+        held.append(open_count(lock))
+    await sensor.close()
+
+    assert held == [1, 1, 1, 0, 1]
+    assert open_count(lock) == 0
+
+
+def open_count(file: Path) -> int:
+    """Return how many descriptors of this process are open on a file."""
+    links = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return links.count(str(file))
 
 
 SENSORS = (IdleGnome, IdleLogind, SleepLogind, UPower, Metered, GameMode)

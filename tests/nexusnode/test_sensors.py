@@ -163,6 +163,18 @@ async def test_a_graphics_card_counts_only_if_the_worker_uses_it(
     assert (sensing.facts().celsius, sensing.facts().gpu_other) == (celsius, load)
 
 
+async def test_all_can_be_asked_at_once_within_one_deadline(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sensors = [Scripted(None), Scripted(None), Scripted(AWAY)]
+    sensing = Sensing(sensors, "cpu", lambda facts: None, clock, quiet_log())
+
+    views = await sensing.ask_all()
+
+    assert trio.current_time() == pytest.approx(DEADLINE_SECONDS)
+    assert [view.works for view in views] == [False, False, True]
+
+
 # Files of a kernel.
 
 
