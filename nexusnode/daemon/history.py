@@ -10,7 +10,7 @@ import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ from typing import TypeVar
 import trio
 
 from nexusnode.control.messages import History as Answer
-from nexusnode.control.messages import HistoryQuery, HistoryRow, HostView, Snapshot, Written
+from nexusnode.control.messages import HistoryQuery, HistoryRow, HostView, Meters, Snapshot, Written
 from nexusnode.daemon.export import write_chosen
 from nexusnode.daemon.samples import (
     FILE,
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the node is and has counted now. Counts only rise, those of a host until it is gone.
+    """What the node is and has counted now. Counts rise; one that fell has begun again from 0.
 
     `celsius` and `watts` are None, and bytes 0, where nothing tells them.
     """
@@ -287,6 +287,15 @@ def _csv(rows: list[tuple[int, HistoryRow]]) -> Iterator[bytes]:
     yield text.getvalue().encode()
 
 
-def reading(snapshot: Snapshot) -> Reading:
-    """Return what history keeps of a snapshot."""
-    return Reading(snapshot.state, snapshot.reason, snapshot.hosts)
+def reading(snapshot: Snapshot, meters: Meters | None = None) -> Reading:
+    """Return what history keeps of a snapshot, and of the meters where there are any."""
+    plain = Reading(snapshot.state, snapshot.reason, snapshot.hosts)
+    if meters is None:
+        return plain
+    return replace(
+        plain,
+        celsius=meters.celsius,
+        watts=meters.watts,
+        received_bytes=meters.received_bytes,
+        sent_bytes=meters.sent_bytes,
+    )

@@ -110,10 +110,8 @@ class Models:
         return self._view()
 
     async def pull(self, source: str, sha256: str) -> ModelsView:
-        entry = find(source)
-        if entry is not BUNDLED:
-            if self._has(entry.id if entry is not None else source):
-                raise ControlError(f"{source[:128]} is here already", "control.conflict")
+        """Begin a download, or go on with it; errors as `Downloads.pull`."""
+        if find(source) is not BUNDLED:
             await self._downloads.pull(source, sha256, self._folder)
         return await self.list()
 
@@ -214,10 +212,6 @@ class Models:
         is_set = isinstance(gigabytes, int | float)
         reserve = round(float(str(gigabytes)) * 2**30) if is_set else RESERVE_BYTES
         return Terms(reserve, round(self._preferences.current.down_mbit * 125_000))
-
-    def _has(self, source: str) -> bool:
-        file = source.partition("?")[0].rpartition("/")[2].removesuffix(".gguf")
-        return any(model.name == file for model in self._local)
 
     def _remember(self, old: Path, new: Path) -> None:
         """Write the new folder to the settings, and where the draft lies if they name its file."""
