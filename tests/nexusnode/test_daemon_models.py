@@ -341,6 +341,22 @@ async def test_a_file_that_is_no_model_is_listed_with_the_reason(tmp_path: Path)
     assert view.recommended != "bad"
 
 
+async def test_a_file_that_is_no_model_can_be_removed_and_not_gone_on_with(tmp_path: Path) -> None:
+    async with open_node(tmp_path) as node:
+        bad = node.put("bad.gguf", b"GGUF and nothing behind it")
+        await node.models.list()
+
+        with pytest.raises(ControlError, match="remove it, then get it again"):
+            await node.models.resume("bad")
+        view = await node.models.cancel("bad")
+        node.put("bad.gguf")
+        mended = await node.models.list()
+
+    assert bad.exists()
+    assert all(model.name != "bad" for model in view.models)
+    assert one(mended, "bad").state == "ready"
+
+
 async def test_the_active_model_is_the_one_that_was_chosen(tmp_path: Path) -> None:
     async with open_node(tmp_path) as node:
         other = tmp_path / "elsewhere.gguf"
