@@ -129,9 +129,12 @@ class Downloads:
 
         Raises:
             UsageError, DownloadError: as `resolve`.
+            ControlError: a file of this name is here already.
         """
         wanted: Wanted = await resolve(source, sha256 or None, self._hub)
         path = folder / wanted.file
+        if path.exists():
+            raise ControlError(f"{path.name} is here already", "control.conflict")
         known = self._all.get(path.name.removesuffix(".gguf"))
         if known is not None and known.state is DownloadState.LOADING:
             return
@@ -184,15 +187,19 @@ class Downloads:
         self._changed()
 
     async def _run(self, download: Download) -> None:
+        is_whole = False
         try:
             with download.scope:
                 await self._fetch(download)
+                is_whole = True
         except NexusError as error:
             self._log.warning("download.failed", model=download.name, reason=str(error))
             download.state, download.reason = DownloadState.FAILED, str(error)
         finally:
             download.ended.set()
         await self._arrived()
+        if is_whole:  # not before the file was looked at, so that no list lacks both
+            self._all.pop(download.name, None)
 
     async def _fetch(self, download: Download) -> None:
         terms = self._terms()
@@ -210,6 +217,4 @@ class Downloads:
 
         self._log.event("download.started", model=download.name)
         await fetch(order, report)
-        # The file has its name now: whether it can be used, the list of models says.
-        self._all.pop(download.name, None)
         self._log.event("download.ended", model=download.name)

@@ -3,7 +3,8 @@ trio's event and scope that its task is woken and ended by.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -59,3 +60,13 @@ def offers(record: HostRecord) -> tuple[object, ...]:
     """Return what decides whether a node fits. Not the demand, which changes all the time."""
     services = tuple((one.tok_fp, one.model_fp, one.policy) for one in record.serves)
     return record.protos, record.noise_specs, services
+
+
+def hosts_by_tokenizer(hosts: Iterable[Host]) -> Counter[bytes]:
+    """Return how many hosts serve a model of each `tok_fp`."""
+    count: Counter[bytes] = Counter()
+    for host in hosts:
+        services = host.offers[2] if len(host.offers) > 2 else ()
+        assert isinstance(services, tuple)
+        count.update({service[0] for service in services})
+    return count

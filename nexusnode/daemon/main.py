@@ -27,12 +27,13 @@ from nexusnode.daemon.diagnostics import Diagnostics
 from nexusnode.daemon.drafting import Drafting
 from nexusnode.daemon.examination import Examination
 from nexusnode.daemon.history import History, reading
+from nexusnode.daemon.host import hosts_by_tokenizer
 from nexusnode.daemon.hosts import Hosts
 from nexusnode.daemon.known import KnownHosts
 from nexusnode.daemon.learnt import Learnt
 from nexusnode.daemon.meters import Metering
 from nexusnode.daemon.model import Model, open_model
-from nexusnode.daemon.models import Models, Running, hosts_by_tokenizer
+from nexusnode.daemon.models import Models, Running
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.sensing import Sensing
 from nexusnode.daemon.traffic import Traffic

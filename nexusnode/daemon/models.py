@@ -5,7 +5,7 @@ topic `models`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import trio
 from nexusnode.control.messages import Models as ModelsView
 from nexusnode.control.messages import ModelView, Pair, SettingsPatch, Storage
 from nexusnode.daemon.downloads import Download, Downloads, Terms
-from nexusnode.daemon.host import Host
 from nexusnode.daemon.model import chosen_path
 from nexusnode.daemon.preferences import Preferences
 from nexusnode.daemon.storage import (
@@ -55,16 +54,6 @@ class Running:
     path: Path
     speed: float | None
     rss_bytes: int
-
-
-def hosts_by_tokenizer(hosts: Iterable[Host]) -> Counter[bytes]:
-    """Return how many hosts serve a model of each `tok_fp`."""
-    count: Counter[bytes] = Counter()
-    for host in hosts:
-        services = host.offers[2] if len(host.offers) > 2 else ()
-        assert isinstance(services, tuple)
-        count.update({service[0] for service in services})
-    return count
 
 
 class Models:
@@ -109,10 +98,8 @@ class Models:
         return self._view()
 
     async def pull(self, source: str, sha256: str) -> ModelsView:
-        entry = find(source)
-        if entry is not BUNDLED:
-            if self._has(entry.id if entry is not None else source):
-                raise ControlError(f"{source[:128]} is here already", "control.conflict")
+        """Begin a download, or go on with it; errors as `Downloads.pull`."""
+        if find(source) is not BUNDLED:
             await self._downloads.pull(source, sha256, self._folder)
         return await self.list()
 
@@ -121,11 +108,23 @@ class Models:
         return await self.list()
 
     async def resume(self, name: str) -> ModelsView:
+        """Go on with a download. A file that came whole and cannot be used is fetched anew, if the
+        catalogue says from where."""
+        if self._is_broken(name):
+            entry = find(name)
+            if entry is None or entry is BUNDLED:
+                raise ControlError(
+                    f"{name[:128]} is whole and cannot be used: remove it, then get it again"
+                )
+            await self.delete(name)
+            return await self.pull(entry.id, "")
         self._downloads.resume(name)
         return await self.list()
 
     async def cancel(self, name: str) -> ModelsView:
-        """Stop a download and remove what it brought."""
+        """Stop a download and remove what it brought; or a file that cannot be used."""
+        if self._is_broken(name):
+            return await self.delete(name)
         await self._downloads.cancel(name)
         return await self.list()
 
@@ -208,13 +207,17 @@ class Models:
     def _store(self) -> ModelStore:
         return ModelStore(self._folder)
 
+    def _is_broken(self, name: str) -> bool:
+        """Whether a model lies in the folder and cannot be used."""
+        return any(
+            model.name == name
+            and isinstance(self._headers.get((model.path, model.size_bytes)), str)
+            for model in self._local
+        )
+
     def _terms(self) -> Terms:
         settings = self._preferences.current
         return Terms(settings.limits.disk_reserve_bytes, round(settings.down_mbit * 125_000))
-
-    def _has(self, source: str) -> bool:
-        file = source.partition("?")[0].rpartition("/")[2].removesuffix(".gguf")
-        return any(model.name == file for model in self._local)
 
     def _remember(self, old: Path, new: Path) -> None:
         """Write the new folder to the settings, and where the draft lies if they name its file."""
@@ -308,7 +311,14 @@ class Models:
             done_bytes=model.size_bytes,
         )
         if isinstance(header, str):
-            return replace(view, state="failed", reason=header[:MAX_LINE], fit="no", fit_reason="")
+            return replace(
+                view,
+                state="failed",
+                reason=header[:MAX_LINE],
+                fit="no",
+                fit_reason="",
+                done_bytes=0,
+            )
         fit = self._fit(header, own_bytes)
         return replace(view, state="ready", fit=_FIT_WORDS[fit.fit], fit_reason=fit.sentence)
 

@@ -12,6 +12,7 @@ from nexusnode.models.catalogue import (
     default_of_repository,
     find,
 )
+from nexusnode.models.gguf import read_header
 
 
 def test_the_bundled_draft_is_the_file_the_catalogue_names() -> None:
@@ -19,6 +20,12 @@ def test_the_bundled_draft_is_the_file_the_catalogue_names() -> None:
 
     assert hashlib.sha256(data).hexdigest() == BUNDLED.sha256
     assert len(data) == BUNDLED.about_bytes
+
+
+def test_the_sizes_that_the_fit_is_told_by_are_those_of_the_file() -> None:
+    header = read_header(bundled_path())
+
+    assert (header.kv_bytes, header.vocabulary) == (BUNDLED.kv_bytes, BUNDLED.vocabulary)
 
 
 def test_the_bundled_draft_travels_with_its_model_card_and_checksum() -> None:

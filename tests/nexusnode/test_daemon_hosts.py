@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from nexusnode.control.messages import Pause
+from nexusnode.daemon.host import Host, hosts_by_tokenizer, offers
 from nexusnode.daemon.hosts import MAX_HOSTS
 from nexusnode.draft.messages import Growth
 from nexusnode.policy.facts import Limits
@@ -589,3 +590,15 @@ def record(
     service = Service(bytes(32), bytes(32), "fake", policy, demand)
     public = Identity(seed).public
     return HostRecord(1, public, seq, 0, 900, (address,), (1,), (1,), (service,), ())
+
+
+def test_hosts_are_counted_by_each_tokenizer_they_serve() -> None:
+    def host(*tokenizers: bytes) -> Host:
+        services = tuple(Service(one, bytes(32), "m", Policy.OPEN, 1) for one in tokenizers)
+        identity = Identity(b"h" * 32)
+        record = HostRecord(1, identity.public, 1, 0, 1, (), (1,), (1,), services, ())
+        return Host(1, identity.peer, 1, (), offers(record))
+
+    count = hosts_by_tokenizer([host(b"a" * 32, b"b" * 32), host(b"a" * 32)])
+
+    assert (count[b"a" * 32], count[b"b" * 32], count[b"c" * 32]) == (2, 1, 0)

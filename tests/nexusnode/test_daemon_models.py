@@ -180,6 +180,7 @@ async def test_hosts_are_counted_by_the_tokenizer_they_ask_for(tmp_path: Path) -
 
 
 async def test_a_model_comes_with_its_progress_and_is_ready(server: Server, tmp_path: Path) -> None:
+    server.hold_at = len(DATA) * 19 // 20
     async with open_node(tmp_path) as node:
         first = await node.models.pull(server.url, SHA256)
         await node.until("got", lambda model: model.state == "ready")
@@ -305,6 +306,23 @@ async def test_what_is_not_downloaded_cannot_be_paused(tmp_path: Path, name: str
             await getattr(node.models, name)("nothing")
 
 
+async def test_a_model_that_is_here_is_not_downloaded_again(tmp_path: Path) -> None:
+    async with open_node(tmp_path) as node:
+        node.put("got.gguf")
+        node.put(f"{DEFAULT_DOWNLOAD.id}.gguf")
+
+        for source, sha256 in (
+            ("http://127.0.0.1:1/got.gguf", SHA256),
+            (DEFAULT_DOWNLOAD.id, ""),
+            (DEFAULT_DOWNLOAD.source.rpartition("/")[0], ""),
+        ):
+            with pytest.raises(ControlError, match="here already"):
+                await node.models.pull(source, sha256)
+        view = await node.models.pull(BUNDLED.id, "")
+
+    assert all(model.state == "ready" for model in view.models if model.path)
+
+
 async def test_a_url_without_a_hash_is_refused(tmp_path: Path) -> None:
     async with open_node(tmp_path) as node:
         with pytest.raises(UsageError, match="sha256"):
@@ -321,6 +339,22 @@ async def test_a_file_that_is_no_model_is_listed_with_the_reason(tmp_path: Path)
     assert (bad.state, bad.fit) == ("failed", "no")
     assert "not complete" in bad.reason
     assert view.recommended != "bad"
+
+
+async def test_a_file_that_is_no_model_can_be_removed_and_not_gone_on_with(tmp_path: Path) -> None:
+    async with open_node(tmp_path) as node:
+        bad = node.put("bad.gguf", b"GGUF and nothing behind it")
+        await node.models.list()
+
+        with pytest.raises(ControlError, match="remove it, then get it again"):
+            await node.models.resume("bad")
+        view = await node.models.cancel("bad")
+        node.put("bad.gguf")
+        mended = await node.models.list()
+
+    assert bad.exists()
+    assert all(model.name != "bad" for model in view.models)
+    assert one(mended, "bad").state == "ready"
 
 
 async def test_the_active_model_is_the_one_that_was_chosen(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from nexusnode.models.fetch import (
     ATTEMPTS,
     MAX_REDIRECTS,
     Order,
+    Pace,
     Progress,
     check_url,
     download,
@@ -434,6 +435,35 @@ def test_room_is_looked_at_again_while_bytes_come(tmp_path: Path) -> None:
             part._unchecked += len(chunk)
         with pytest.raises(ResourceError, match="GB free"):
             part.write(chunk)
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0, 0.0), (1000, 9.0), (500, 19.0)])
+def test_bytes_come_as_fast_as_allowed_after_one_second_of_them(rate: int, seconds: float) -> None:
+    now = 100.0
+
+    def wait(length: float) -> None:
+        nonlocal now
+        now += length
+
+    pace = Pace(rate, wait, lambda: now)
+    now += 3600.0  # what was not used in an hour is not made up for
+
+    for _ in range(100):
+        pace.take(100)
+
+    assert now - 3700.0 == pytest.approx(seconds)
+
+
+def test_parts_are_listed_with_their_source_and_discarded(server: Server, tmp_path: Path) -> None:
+    run = Run(server, tmp_path)
+    have = cut_part(server, run)
+    (tmp_path / "orphan.gguf.part").write_bytes(b"of an unknown source")
+
+    ((path, source, done_bytes),) = partial.partials(tmp_path)
+    partial.discard(path)
+
+    assert (path, source.url, done_bytes) == (run.path, run.order.url, have)
+    assert run.left == ["orphan.gguf.part"]
 
 
 def test_two_processes_never_write_one_part(server: Server, tmp_path: Path) -> None:

@@ -5,19 +5,32 @@ import os
 import resource
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nexusnode.control.messages import HistoryQuery, HistoryRow, HostView
+from nexusnode.control.messages import (
+    HistoryQuery,
+    HistoryRow,
+    HostView,
+    Meters,
+    Snapshot,
+    WorkerView,
+)
 from nexusnode.daemon import samples as samples_module
-from nexusnode.daemon.history import KEPT_SAMPLES, MAX_POINTS, History, Reading
+from nexusnode.daemon.history import KEPT_SAMPLES, MAX_POINTS, History, Reading, reading
 from nexusnode.daemon.samples import Damaged, Samples, gather
 from p2p.errors import ControlError, ResourceError
 from p2p.log import Log, quiet_log
 
 HOUR = 1_700_000_000 // 3600 * 3600
+SNAPSHOT = Snapshot(
+    "running", "ok", (), (), None, "me", "m", "/m.gguf", "", WorkerView("ready", "", 1, 0, 0, 0),
+    (), 0, 5.0, 1.0, False,
+)  # fmt: skip
 NO_HOSTS = Reading("paused", "input", ())
 
 
@@ -83,6 +96,52 @@ async def test_a_restart_goes_on_in_the_same_file(tmp_path: Path) -> None:
     await again.step()
 
     assert len(await again.rows()) == 2
+
+
+def test_meters_give_temperature_power_and_bytes() -> None:
+    meters = Meters(
+        "", None, "", 61.0, 40.0, None, 0, 0, 1.0, 0.0, 0, 0, received_bytes=7, sent_bytes=8,
+        sensors=(),
+    )  # fmt: skip
+
+    found = reading(SNAPSHOT, meters)
+
+    assert (found.state, found.celsius, found.watts) == ("running", 61.0, 40.0)
+    assert (found.received_bytes, found.sent_bytes) == (7, 8)
+    assert reading(SNAPSHOT).celsius is None
+
+
+async def test_a_count_that_begins_anew_at_midnight_is_no_loss(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.step(replace(NO_HOSTS, received_bytes=1000))
+    await node.step(replace(NO_HOSTS, received_bytes=30))
+
+    assert [row.received_bytes for row in await node.rows()] == [1000, 30]
+
+
+async def test_a_writer_that_is_killed_leaves_a_sound_file(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path;"
+        "from nexusnode.control.messages import HistoryRow;"
+        "from nexusnode.daemon.samples import Samples;"
+        "samples = Samples(Path(sys.argv[1]));"
+        "[(samples.write([HistoryRow(10 * n, 'running', 'ok', 1, 0, 0, None, None, 0, 0)]),"
+        " print(n, flush=True)) for n in range(10**6)]"
+    )
+    path = tmp_path / "stats.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) >= 200:
+                break
+        writer.kill()
+    samples = Samples(path)
+
+    rows = samples.rows("sample10s", 0, 10**8, 10)
+    assert len(rows) > 200
+    assert sum(row.drafted for row in samples.rows("hour", 0, 10**8, 3600)) == len(rows)
 
 
 def test_steps_hold_sums_means_and_what_most_of_them_was() -> None:
