@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,7 +77,8 @@ class ScriptedDaemon:
         """Break every connection, as a killed daemon does."""
         with self._lock:
             for client in self._clients:
-                client.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the other end may have gone first
+                    client.shutdown(socket.SHUT_RDWR)
 
     def params_of(self, method: str) -> list[Any]:
         """Return what was sent with each call of `method`."""

@@ -132,10 +132,10 @@ def test_five_hundred_events_a_second_stall_the_window_for_100_ms_at_most(window
     def flood() -> None:
         number = 0
         while not ending.wait(0.01):
-            for _ in range(5):
-                number += 1
-                daemon.publish("state", replace(SNAPSHOT, bootstrap_peers=number))
-                daemon.publish("meters", replace(METERS, idle_seconds=float(number)))
+            number += 1
+            daemon.publish("state", replace(SNAPSHOT, bootstrap_peers=number))
+            daemon.publish("meters", replace(METERS, idle_seconds=float(number)))
+            for _ in range(3):
                 daemon.publish("chat", ChatEvent(1, (ChatToken("word ", ""),), None))
 
     heartbeat = QTimer(interval=5, timerType=Qt.TimerType.PreciseTimer)
@@ -150,7 +150,7 @@ def test_five_hundred_events_a_second_stall_the_window_for_100_ms_at_most(window
     sender.join(5)
     heartbeat.stop()
 
-    assert store.snapshot.bootstrap_peers > 100
+    assert store.snapshot.bootstrap_peers > 50
     assert max(gaps) <= 0.1
 
 
