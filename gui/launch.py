@@ -36,7 +36,7 @@ class Launcher(QObject):
         else:
             self.start()
 
-    def start(self) -> bool:
+    def start(self) -> None:
         """Start the daemon in a session of its own. A second one ends by itself at the lock."""
         QDir().mkpath(str(self._folders.logs))
         process = QProcess()
@@ -46,9 +46,8 @@ class Launcher(QObject):
         process.setStandardInputFile(QProcess.nullDevice())
         process.setStandardOutputFile(str(self._folders.logs / LOG))
         process.setStandardErrorFile(str(self._folders.logs / LOG))
-        is_started, _ = process.startDetached()
+        process.startDetached()
         self._store.bridge.retry_now()
-        return bool(is_started)
 
     def restart(self) -> None:
         """End the daemon that runs, then start ours."""

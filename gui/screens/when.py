@@ -153,8 +153,8 @@ class WhenPage(FormPage):
             self.form.send({HOURS: write_hours(covered)})
 
     def _on_test(self) -> None:
-        self._test.setEnabled(False)
         pending = self.store.call("idle.test")
+        self._test.while_pending(pending)
         pending.done.connect(self._on_tested)
         pending.failed.connect(lambda _, sentence: self._show_test(sentence, "bad"))
 
@@ -169,7 +169,6 @@ class WhenPage(FormPage):
             self._show_test(self._fill(words, found.detector, found.idle_seconds), "warn")
 
     def _show_test(self, text: str, tone: str) -> None:
-        self._test.setEnabled(True)
         self._tested.show_text(text, tone)
         self._tested.show()
 

@@ -32,7 +32,9 @@ from gui.screens.network import NetworkPage
 from gui.screens.resources import ResourcesPage
 from gui.screens.settings import SettingsPage
 from gui.screens.when import WhenPage
+from gui.store import Pending
 from gui.theme.theme import theme
+from gui.widgets.buttons import Button
 from gui.widgets.fields import Field
 from gui.widgets.week import WeekGrid
 from nexusnode.control.messages import (
@@ -558,6 +560,17 @@ def test_without_hosts_the_page_says_that_it_looks(show, store, daemon, wait_for
 
 
 # All pages
+
+
+def test_a_button_waits_for_its_answer(qapp):
+    save, pending = Button("Save"), Pending()
+
+    save.while_pending(pending, "Saving…")
+    save.setEnabled(True)
+
+    assert (save.isEnabled(), save.text()) == (False, "Saving…")
+    pending.failed.emit("resource.disk", "The disk is full.")
+    assert (save.isEnabled(), save.text()) == (True, "Save")
 
 
 @pytest.mark.parametrize("kind", PAGES)
