@@ -20,7 +20,7 @@ from gui.widgets.note import Note
 from gui.widgets.notices import Notices
 from gui.widgets.page import Page
 from gui.widgets.text import Text
-from gui.words import size
+from gui.words import breakable, size
 from nexusnode.control.messages import (
     FileTarget,
     Finding,
@@ -179,10 +179,10 @@ class DiagnosticsPage(Page):
         badge.show_text(status, _TONES.get(finding.status, "warn"))
         top = Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft
         self._table.addWidget(badge, line, 0, top)
-        self._table.addWidget(Text(finding.name, ROW, MEDIUM), line, 1, top)
+        self._table.addWidget(Text(_sentence(finding.name), ROW, MEDIUM), line, 1, top)
         column = QVBoxLayout()
         column.setSpacing(2)
-        column.addWidget(Text(finding.finding, ROW, wrap=True))
+        column.addWidget(Text(_sentence(breakable(finding.finding)), ROW, wrap=True))
         more = " ".join(part for part in (finding.meaning, finding.advice) if part)
         if more and finding.status != "well":
             column.addWidget(Text(more, SMALL, tone="text2", wrap=True))
@@ -237,6 +237,10 @@ class DiagnosticsPage(Page):
 
     def _on_failed(self, code: str, sentence: str) -> None:
         self.notices.show_refusal(sentence)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _rank(status: str) -> int:

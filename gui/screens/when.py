@@ -229,7 +229,9 @@ class WhenPage(FormPage):
             Entry(
                 "run.apps",
                 self.tr("Pause while one of these runs"),
-                self.tr("Games are seen by themselves. Names as in a list of processes: blender"),
+                self.tr(
+                    "Full-screen games are seen anyway. Names as in a list of processes: blender"
+                ),
                 placeholder=self.tr("Name of a program"),
             )
         ]

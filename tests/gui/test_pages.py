@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QTextCharFormat
+from PySide6.QtGui import QTextCharFormat, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -415,6 +415,26 @@ def test_a_moved_slider_is_one_change(show, daemon, wait_for):
 
     assert pairs(sent(daemon, wait_for, "settings.set")) == {"limits.hot_celsius": "83"}
     assert len(daemon.params_of("settings.set")) == 1
+
+
+def test_who_scrolls_past_a_control_changes_nothing(qapp, show, daemon):
+    page = show(ResourcesPage)
+    number = field(page, "Pause at").findChild(QAbstractSpinBox)
+    middle = QPointF(number.rect().center())
+
+    wheel = QWheelEvent(
+        middle,
+        number.mapToGlobal(middle),
+        QPoint(),
+        QPoint(0, 120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    qapp.sendEvent(number, wheel)
+
+    assert number.value() == 80
 
 
 def test_a_card_that_reports_nothing_gets_a_sentence_and_no_slider(show, store, daemon, wait_for):
