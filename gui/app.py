@@ -33,6 +33,7 @@ class App(QObject):
         self.tray.node_wanted.connect(launcher.ensure)
         self.tray.stop_wanted.connect(self.stop_node)
         store.changed.connect(self._on_changed)
+        application.commitDataRequest.connect(self._on_logout)
 
     def start(self, is_background: bool) -> None:
         """Show the window first, then look for the daemon: starting one takes seconds."""
@@ -79,7 +80,11 @@ class App(QObject):
         self.window.close()
         self.tray.item.hide()
         self._store.stop()
-        self._application.quit()
+        self._application.exit(0)
+
+    def _on_logout(self) -> None:
+        """Do not hold up the end of a session with a question."""
+        self.window.may_close = True
 
     def _open(self, page: str) -> None:
         self.window.come_forward()

@@ -68,9 +68,17 @@ def _translate(application: QApplication) -> None:
 
 
 def _quit_on_signals(application: QApplication) -> None:
-    """Let SIGINT and SIGTERM end the window: Python sees them only when Qt's loop turns."""
+    """Let SIGINT and SIGTERM end the window: Python sees them only when Qt's loop turns.
+
+    `exit`, not `quit`: the latter asks the window, which would ask the user. By a timer, as one
+    that comes before the loop turns would be lost.
+    """
+
+    def end(number: int, frame: object) -> None:
+        QTimer.singleShot(0, application, lambda: application.exit(0))
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: application.quit())
+        signal.signal(number, end)
     wake = QTimer(application, interval=500)
     wake.timeout.connect(lambda: None)
     wake.start()
