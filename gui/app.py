@@ -6,10 +6,10 @@ from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 from gui.goodbye import Choice, ask_goodbye
 from gui.launch import Launcher
 from gui.store import Store
-from gui.theme.theme import theme
 from gui.tray import Tray
 from gui.window import Window
 from gui.wizard import Wizard
+from gui.wizard_steps import HOURS
 
 FIRST_TRY_MS = 600
 STOP_MS = 5000
@@ -32,7 +32,6 @@ class App(QObject):
         self.tray.open_wanted.connect(self._open)
         self.tray.node_wanted.connect(launcher.ensure)
         self.tray.stop_wanted.connect(self.stop_node)
-        store.changed.connect(self._on_changed)
         application.commitDataRequest.connect(self._on_logout)
 
     def start(self, is_background: bool) -> None:
@@ -51,8 +50,14 @@ class App(QObject):
 
     def open_wizard(self) -> None:
         self._wizard = Wizard(self._store, self.window)
-        self._wizard.finished.connect(lambda: QSettings().setValue(WIZARD_DONE, True))
+        self._wizard.finished.connect(self._after_wizard)
         self._wizard.open()
+
+    def _after_wizard(self) -> None:
+        """Not again; and who wanted to choose the hours is taken there."""
+        QSettings().setValue(WIZARD_DONE, True)
+        if self._wizard is not None and self._wizard.answers.when == HOURS:
+            self.window.go_to("WhenPage")
 
     def say_goodbye(self, is_asked: bool) -> None:
         """Leave the node helping, or stop it. The answer to the window's cross is remembered."""
@@ -90,9 +95,3 @@ class App(QObject):
         self.window.come_forward()
         if page:
             self.window.go_to(page)
-
-    def _on_changed(self, topic: str) -> None:
-        if topic == "settings":
-            choice = (self._store.setting("app.theme") or "system").strip('"')
-            percent = self._store.setting("app.text_percent") or "100"
-            theme().choose(choice, int(percent))
