@@ -36,7 +36,7 @@ class Hero(Card):
     node_wanted = Signal()
 
     def __init__(self, store: Store) -> None:
-        super().__init__()
+        super().__init__(padding=16)
         self._store = store
         self._intent = ""
         self.disc = Disc()

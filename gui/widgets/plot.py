@@ -44,7 +44,7 @@ class Plot(QWidget):
         self._series = Series(0.0, 1.0)
         self._is_live = True
         self._empty = ""
-        self.setMinimumHeight(140)
+        self.setMinimumHeight(130)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def show_series(self, series: Series, is_live: bool, sentence: str, empty: str = "") -> None:
