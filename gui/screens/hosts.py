@@ -54,6 +54,8 @@ class Hosts(Card):
                 cell.setText(text)
 
     def _why_empty(self, peers: int) -> str:
+        if self._store.is_starting:
+            return _tr("The node is starting.")
         if not self._store.is_connected:
             return _tr("The node is not running, so no host is connected.")
         known = _tr("{0} peers known.") if peers != 1 else _tr("{0} peer known.")
