@@ -70,6 +70,10 @@ def show(qapp, store, wait_for):
     """Show a page of a class, connected and filled."""
     shown = []
     wait_for(lambda: store.schema)
+    told = []
+    store.changed.connect(told.append)
+    store.call("settings.get")
+    wait_for(lambda: "settings" in told)  # no later telling repairs what a page shows wrongly
 
     def make(kind):
         page = kind(store)
@@ -175,7 +179,7 @@ def test_arrows_and_space_turn_a_half_hour_over(show, daemon, wait_for):
     assert '"tue 00:30-01:00"' in pairs(sent(daemon, wait_for, "settings.set"))["run.hours"]
 
 
-def test_an_empty_grid_warns_and_is_not_sent(show, daemon):
+def test_an_empty_grid_warns_and_is_not_sent(show, store, daemon, wait_for):
     page = show(WhenPage)
     grid = page.findChild(WeekGrid)
 
@@ -183,6 +187,8 @@ def test_an_empty_grid_warns_and_is_not_sent(show, daemon):
     QTest.mouseClick(grid, Qt.MouseButton.LeftButton, pos=cell(grid, 0, 0))
 
     assert "This never runs." in words(page)
+    store.call("storage")
+    sent(daemon, wait_for, "storage")  # what was sent before has arrived too
     assert not daemon.params_of("settings.set")
 
 
