@@ -3,13 +3,13 @@
 from PySide6.QtCore import QObject, QSettings, QTimer
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 
-from gui import appearance
 from gui.goodbye import Choice, ask_goodbye
 from gui.launch import Launcher
 from gui.store import Store
 from gui.tray import Tray
 from gui.window import Window
 from gui.wizard import Wizard
+from gui.wizard_steps import HOURS
 
 FIRST_TRY_MS = 600
 STOP_MS = 5000
@@ -32,7 +32,7 @@ class App(QObject):
         self.tray.open_wanted.connect(self._open)
         self.tray.node_wanted.connect(launcher.ensure)
         self.tray.stop_wanted.connect(self.stop_node)
-        appearance.restore()
+        application.commitDataRequest.connect(self._on_logout)
 
     def start(self, is_background: bool) -> None:
         """Show the window first, then look for the daemon: starting one takes seconds."""
@@ -50,8 +50,14 @@ class App(QObject):
 
     def open_wizard(self) -> None:
         self._wizard = Wizard(self._store, self.window)
-        self._wizard.finished.connect(lambda: QSettings().setValue(WIZARD_DONE, True))
+        self._wizard.finished.connect(self._after_wizard)
         self._wizard.open()
+
+    def _after_wizard(self) -> None:
+        """Not again; and who wanted to choose the hours is taken there."""
+        QSettings().setValue(WIZARD_DONE, True)
+        if self._wizard is not None and self._wizard.answers.when == HOURS:
+            self.window.go_to("WhenPage")
 
     def say_goodbye(self, is_asked: bool) -> None:
         """Leave the node helping, or stop it. The answer to the window's cross is remembered."""
@@ -79,7 +85,11 @@ class App(QObject):
         self.window.close()
         self.tray.item.hide()
         self._store.stop()
-        self._application.quit()
+        self._application.exit(0)
+
+    def _on_logout(self) -> None:
+        """Do not hold up the end of a session with a question."""
+        self.window.may_close = True
 
     def _open(self, page: str) -> None:
         self.window.come_forward()

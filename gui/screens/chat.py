@@ -189,6 +189,7 @@ class ChatPage(Page):
         if key:
             pairs.append(Pair("chat.key", toml_value(key)))
         pending = self.store.call("settings.set", SettingsPatch(tuple(pairs), None))
+        self._save.while_pending(pending)
         pending.done.connect(self._on_saved)
         pending.failed.connect(lambda _, sentence: self.notices.show_refusal(sentence))
 

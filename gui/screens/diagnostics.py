@@ -20,7 +20,7 @@ from gui.widgets.note import Note
 from gui.widgets.notices import Notices
 from gui.widgets.page import Page
 from gui.widgets.text import Text
-from gui.words import size
+from gui.words import breakable, size
 from nexusnode.control.messages import (
     FileTarget,
     Finding,
@@ -142,6 +142,7 @@ class DiagnosticsPage(Page):
 
     def _ask_log(self) -> None:
         pending = self.store.call("log.tail", LogQuery(LOG_LINES, str(self._level.value())))
+        self._reload.while_pending(pending)
         pending.done.connect(self._show_log)
         pending.failed.connect(self._on_failed)
 
@@ -151,20 +152,18 @@ class DiagnosticsPage(Page):
         bar.setValue(bar.maximum())
 
     def _ask_doctor(self) -> None:
-        self._examine.setEnabled(False)
         self._unexamined.setText(self.tr("Examining…"))
         self._unexamined.show()
         pending = self.store.call("doctor")
+        self._examine.while_pending(pending)
         pending.done.connect(self._show_findings)
         pending.failed.connect(self._on_no_doctor)
 
     def _on_no_doctor(self, code: str, sentence: str) -> None:
         self._unexamined.setText(self.tr("Not examined."))
-        self._examine.setEnabled(self.store.is_connected)
         self._on_failed(code, sentence)
 
     def _show_findings(self, found: Findings) -> None:
-        self._examine.setEnabled(True)
         self._unexamined.hide()
         clear(self._table)
         ordered = sorted(found.findings, key=lambda finding: _rank(finding.status))
@@ -180,10 +179,10 @@ class DiagnosticsPage(Page):
         badge.show_text(status, _TONES.get(finding.status, "warn"))
         top = Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft
         self._table.addWidget(badge, line, 0, top)
-        self._table.addWidget(Text(finding.name, ROW, MEDIUM), line, 1, top)
+        self._table.addWidget(Text(_sentence(finding.name), ROW, MEDIUM), line, 1, top)
         column = QVBoxLayout()
         column.setSpacing(2)
-        column.addWidget(Text(finding.finding, ROW, wrap=True))
+        column.addWidget(Text(_sentence(breakable(finding.finding)), ROW, wrap=True))
         more = " ".join(part for part in (finding.meaning, finding.advice) if part)
         if more and finding.status != "well":
             column.addWidget(Text(more, SMALL, tone="text2", wrap=True))
@@ -191,6 +190,7 @@ class DiagnosticsPage(Page):
 
     def _ask_preview(self) -> None:
         pending = self.store.call("diagnostics.preview")
+        self._preview.while_pending(pending, self.tr("Collecting…"))
         pending.done.connect(self._show_preview)
         pending.failed.connect(self._on_failed)
 
@@ -225,6 +225,7 @@ class DiagnosticsPage(Page):
     def write_report(self, path: str) -> None:
         """Have the daemon write the report where the user has chosen."""
         pending = self.store.call("diagnostics.write", FileTarget(path))
+        self._save.while_pending(pending, self.tr("Saving…"))
         pending.done.connect(self._on_written)
         pending.failed.connect(self._on_failed)
 
@@ -236,6 +237,10 @@ class DiagnosticsPage(Page):
 
     def _on_failed(self, code: str, sentence: str) -> None:
         self.notices.show_refusal(sentence)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _rank(status: str) -> int:

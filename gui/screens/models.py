@@ -12,7 +12,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
 )
 
-from gui.store import Store
+from gui.store import Pending, Store
 from gui.theme.tokens import BODY, MEDIUM, ROW, SMALL, STRONG
 from gui.widgets.badge import Badge
 from gui.widgets.buttons import Button, QuietButton
@@ -152,29 +152,33 @@ class ModelsPage(Page):
             self.notices.show_refusal(self.tr("An address needs its SHA-256, 64 characters."))
         else:
             pull = ModelPull(source, sha256 if is_address else "")
-            self._ask("models.pull", pull, clear_form=True)
+            self._get.while_pending(self._ask("models.pull", pull, clear_form=True))
 
     def _on_asked(self, name: str, method: str) -> None:
+        params: object = ModelName(name)
         if method == "models.pull":
-            self._ask(method, ModelPull(name, ""))
+            params = ModelPull(name, "")
         elif method == "settings.set":
-            pair = Pair("models.draft", toml_value(name))
-            self._ask(method, SettingsPatch((pair,), None))
-        elif method != "models.delete" or self._is_sure(name):
-            self._ask(method, ModelName(name))
+            params = SettingsPatch((Pair("models.draft", toml_value(name)),), None)
+        elif method == "models.delete" and not self._is_sure(name):
+            return
+        pending = self._ask(method, params)
+        if (button := self._cards[name].buttons().get(method)) is not None:
+            button.while_pending(pending)
 
     def _on_move(self) -> None:
         start = self.store.models.folder if self.store.models else ""
         folder = QFileDialog.getExistingDirectory(self, self.tr("Where to keep models"), start)
         if folder:
-            self._ask("models.move", ModelMove(folder))
+            pending = self._ask("models.move", ModelMove(folder))
+            self._move.while_pending(pending, self.tr("Moving…"))
 
     def _is_sure(self, name: str) -> bool:
         words = self.tr("Delete {name}? It can be downloaded again.").format(name=name)
         answer = QMessageBox.question(self, self.tr("Delete a model"), words)
         return answer == QMessageBox.StandardButton.Yes
 
-    def _ask(self, method: str, params: object, clear_form: bool = False) -> None:
+    def _ask(self, method: str, params: object, clear_form: bool = False) -> Pending:
         def done(_: object) -> None:
             self.notices.show_refusal("")
             if clear_form:
@@ -186,6 +190,7 @@ class ModelsPage(Page):
         pending = self.store.call(method, params)
         pending.done.connect(done)
         pending.failed.connect(lambda _, sentence: self.notices.show_refusal(sentence))
+        return pending
 
 
 class ModelCard(Card):

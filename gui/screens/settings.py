@@ -227,6 +227,7 @@ class SettingsPage(FormPage):
     def export(self, path: str) -> None:
         """Have the daemon write its history where the user has chosen."""
         pending = self.store.call("history.export", FileTarget(path))
+        self._export.while_pending(pending, self.tr("Saving…"))
         pending.done.connect(self._on_exported)
         pending.failed.connect(lambda _, sentence: self.notices.show_refusal(sentence))
 

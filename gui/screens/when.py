@@ -153,8 +153,8 @@ class WhenPage(FormPage):
             self.form.send({HOURS: write_hours(covered)})
 
     def _on_test(self) -> None:
-        self._test.setEnabled(False)
         pending = self.store.call("idle.test")
+        self._test.while_pending(pending)
         pending.done.connect(self._on_tested)
         pending.failed.connect(lambda _, sentence: self._show_test(sentence, "bad"))
 
@@ -169,7 +169,6 @@ class WhenPage(FormPage):
             self._show_test(self._fill(words, found.detector, found.idle_seconds), "warn")
 
     def _show_test(self, text: str, tone: str) -> None:
-        self._test.setEnabled(True)
         self._tested.show_text(text, tone)
         self._tested.show()
 
@@ -230,7 +229,9 @@ class WhenPage(FormPage):
             Entry(
                 "run.apps",
                 self.tr("Pause while one of these runs"),
-                self.tr("Games are seen by themselves. Names as in a list of processes: blender"),
+                self.tr(
+                    "Full-screen games are seen anyway. Names as in a list of processes: blender"
+                ),
                 placeholder=self.tr("Name of a program"),
             )
         ]

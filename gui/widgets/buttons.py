@@ -4,6 +4,7 @@ from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QCursor
 from PySide6.QtWidgets import QCheckBox, QPushButton, QRadioButton, QToolButton
 
+from gui.store import Pending
 from gui.theme.theme import font, icon, theme
 from gui.theme.tokens import BODY, MEDIUM, PLAIN, ROW, STRONG
 
@@ -18,6 +19,9 @@ class Button(QPushButton):
     def __init__(self, text: str, icon_name: str = "") -> None:
         super().__init__()
         self._icon_name = icon_name
+        self._is_waiting = False
+        self._is_wanted = True
+        self._words = ""
         self.setCursor(QCursor(Qt.CursorShape.PointingHandCursor))
         self.setAutoDefault(False)
         self.set_text(text, icon_name)
@@ -30,6 +34,26 @@ class Button(QPushButton):
         if icon_name != self._icon_name:
             self._icon_name = icon_name
             self._restyle()
+
+    def setEnabled(self, is_enabled: bool) -> None:
+        """Nobody enables a button whose answer is still on its way."""
+        self._is_wanted = is_enabled
+        super().setEnabled(is_enabled and not self._is_waiting)
+
+    def while_pending(self, pending: Pending, words: str = "") -> None:
+        """Be disabled, saying `words`, until the answer has come."""
+        self._words = self.text()
+        self._is_waiting = True
+        super().setEnabled(False)
+        if words:
+            self.setText(words)
+        pending.done.connect(self._settle)
+        pending.failed.connect(self._settle)
+
+    def _settle(self) -> None:
+        self._is_waiting = False
+        self.setText(self._words)
+        self.setEnabled(self._is_wanted)
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_icon_name"):
@@ -79,6 +103,26 @@ class ToolButton(QToolButton):
         self._type = (self._type[0], weight)
         self.setFont(font(*self._type))
 
+    def setEnabled(self, is_enabled: bool) -> None:
+        """Nobody enables a button whose answer is still on its way."""
+        self._is_wanted = is_enabled
+        super().setEnabled(is_enabled and not self._is_waiting)
+
+    def while_pending(self, pending: Pending, words: str = "") -> None:
+        """Be disabled, saying `words`, until the answer has come."""
+        self._words = self.text()
+        self._is_waiting = True
+        super().setEnabled(False)
+        if words:
+            self.setText(words)
+        pending.done.connect(self._settle)
+        pending.failed.connect(self._settle)
+
+    def _settle(self) -> None:
+        self._is_waiting = False
+        self.setText(self._words)
+        self.setEnabled(self._is_wanted)
+
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_type"):
             self.setFont(font(*self._type))
@@ -92,6 +136,26 @@ class Radio(QRadioButton):
         super().__init__(text)
         self.setAccessibleName(text)
         self.setFont(font(BODY, MEDIUM))
+
+    def setEnabled(self, is_enabled: bool) -> None:
+        """Nobody enables a button whose answer is still on its way."""
+        self._is_wanted = is_enabled
+        super().setEnabled(is_enabled and not self._is_waiting)
+
+    def while_pending(self, pending: Pending, words: str = "") -> None:
+        """Be disabled, saying `words`, until the answer has come."""
+        self._words = self.text()
+        self._is_waiting = True
+        super().setEnabled(False)
+        if words:
+            self.setText(words)
+        pending.done.connect(self._settle)
+        pending.failed.connect(self._settle)
+
+    def _settle(self) -> None:
+        self._is_waiting = False
+        self.setText(self._words)
+        self.setEnabled(self._is_wanted)
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange:
@@ -107,6 +171,26 @@ class Tick(QCheckBox):
         self.setAccessibleName(text)
         self.setChecked(is_on)
         self.setFont(font(BODY))
+
+    def setEnabled(self, is_enabled: bool) -> None:
+        """Nobody enables a button whose answer is still on its way."""
+        self._is_wanted = is_enabled
+        super().setEnabled(is_enabled and not self._is_waiting)
+
+    def while_pending(self, pending: Pending, words: str = "") -> None:
+        """Be disabled, saying `words`, until the answer has come."""
+        self._words = self.text()
+        self._is_waiting = True
+        super().setEnabled(False)
+        if words:
+            self.setText(words)
+        pending.done.connect(self._settle)
+        pending.failed.connect(self._settle)
+
+    def _settle(self) -> None:
+        self._is_waiting = False
+        self.setText(self._words)
+        self.setEnabled(self._is_wanted)
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange:

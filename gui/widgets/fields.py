@@ -132,6 +132,20 @@ class Slider(QSlider):
         event.ignore()
 
 
+class WholeNumber(QSpinBox):
+    """A spin box that the wheel scrolls past."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()
+
+
+class RealNumber(QDoubleSpinBox):
+    """A spin box that the wheel scrolls past."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()
+
+
 class NumberField(Field):
     """A number with its unit; a slider beside it where both bounds make one useful."""
 
@@ -140,7 +154,7 @@ class NumberField(Field):
         self._is_whole = row.kind == "int"
         self._step = 1.0 if self._is_whole else 0.05 if (row.high or 2) <= 1 else 0.5
         low, high = row.low or 0.0, row.high if row.high is not None else 1e9
-        self._spin: QSpinBox | QDoubleSpinBox = QSpinBox() if self._is_whole else QDoubleSpinBox()
+        self._spin: QSpinBox | QDoubleSpinBox = WholeNumber() if self._is_whole else RealNumber()
         if isinstance(self._spin, QDoubleSpinBox):
             self._spin.setDecimals(2 if self._step < 0.1 else 1)
             self._spin.setRange(low, high)

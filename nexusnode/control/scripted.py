@@ -52,6 +52,12 @@ class ScriptedDaemon:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End as a killed daemon does. May be called again."""
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.path.unlink(missing_ok=True)
@@ -71,7 +77,7 @@ class ScriptedDaemon:
         """Break every connection, as a killed daemon does."""
         with self._lock:
             for client in self._clients:
-                with suppress(OSError):  # it may just have gone by itself
+                with suppress(OSError):  # the other end may have gone first
                     client.shutdown(socket.SHUT_RDWR)
 
     def params_of(self, method: str) -> list[Any]:

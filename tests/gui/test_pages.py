@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QTextCharFormat
+from PySide6.QtGui import QTextCharFormat, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -32,7 +32,9 @@ from gui.screens.network import NetworkPage
 from gui.screens.resources import ResourcesPage
 from gui.screens.settings import SettingsPage
 from gui.screens.when import WhenPage
+from gui.store import Pending
 from gui.theme.theme import theme
+from gui.widgets.buttons import Button
 from gui.widgets.fields import Field
 from gui.widgets.week import WeekGrid
 from nexusnode.control.messages import (
@@ -68,6 +70,10 @@ def show(qapp, store, wait_for):
     """Show a page of a class, connected and filled."""
     shown = []
     wait_for(lambda: store.schema)
+    told = []
+    store.changed.connect(told.append)
+    store.call("settings.get")
+    wait_for(lambda: "settings" in told)  # no later telling repairs what a page shows wrongly
 
     def make(kind):
         page = kind(store)
@@ -173,7 +179,7 @@ def test_arrows_and_space_turn_a_half_hour_over(show, daemon, wait_for):
     assert '"tue 00:30-01:00"' in pairs(sent(daemon, wait_for, "settings.set"))["run.hours"]
 
 
-def test_an_empty_grid_warns_and_is_not_sent(show, daemon):
+def test_an_empty_grid_warns_and_is_not_sent(show, store, daemon, wait_for):
     page = show(WhenPage)
     grid = page.findChild(WeekGrid)
 
@@ -181,6 +187,8 @@ def test_an_empty_grid_warns_and_is_not_sent(show, daemon):
     QTest.mouseClick(grid, Qt.MouseButton.LeftButton, pos=cell(grid, 0, 0))
 
     assert "This never runs." in words(page)
+    store.call("storage")
+    sent(daemon, wait_for, "storage")  # what was sent before has arrived too
     assert not daemon.params_of("settings.set")
 
 
@@ -415,6 +423,26 @@ def test_a_moved_slider_is_one_change(show, daemon, wait_for):
     assert len(daemon.params_of("settings.set")) == 1
 
 
+def test_who_scrolls_past_a_control_changes_nothing(qapp, show, daemon):
+    page = show(ResourcesPage)
+    number = field(page, "Pause at").findChild(QAbstractSpinBox)
+    middle = QPointF(number.rect().center())
+
+    wheel = QWheelEvent(
+        middle,
+        number.mapToGlobal(middle),
+        QPoint(),
+        QPoint(0, 120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    qapp.sendEvent(number, wheel)
+
+    assert number.value() == 80
+
+
 def test_a_card_that_reports_nothing_gets_a_sentence_and_no_slider(show, store, daemon, wait_for):
     daemon.publish("meters", replace(METERS, watts=None, celsius=None))
     wait_for(lambda: store.meters.watts is None)
@@ -558,6 +586,17 @@ def test_without_hosts_the_page_says_that_it_looks(show, store, daemon, wait_for
 
 
 # All pages
+
+
+def test_a_button_waits_for_its_answer(qapp):
+    save, pending = Button("Save"), Pending()
+
+    save.while_pending(pending, "Saving…")
+    save.setEnabled(True)
+
+    assert (save.isEnabled(), save.text()) == (False, "Saving…")
+    pending.failed.emit("resource.disk", "The disk is full.")
+    assert (save.isEnabled(), save.text()) == (True, "Save")
 
 
 @pytest.mark.parametrize("kind", PAGES)
