@@ -3,6 +3,7 @@
 from PySide6.QtCore import QObject, QSettings, QTimer
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 
+from gui import appearance
 from gui.goodbye import Choice, ask_goodbye
 from gui.launch import Launcher
 from gui.store import Store
@@ -32,7 +33,7 @@ class App(QObject):
         self.tray.open_wanted.connect(self._open)
         self.tray.node_wanted.connect(launcher.ensure)
         self.tray.stop_wanted.connect(self.stop_node)
-        application.commitDataRequest.connect(self._on_logout)
+        appearance.restore()
 
     def start(self, is_background: bool) -> None:
         """Show the window first, then look for the daemon: starting one takes seconds."""
@@ -43,6 +44,7 @@ class App(QObject):
             self.window.show()
         elif not has_tray:
             self.window.showMinimized()
+        self._application.commitDataRequest.connect(self._on_logout)
         self._store.start()
         QTimer.singleShot(FIRST_TRY_MS, self, self._launcher.ensure)
         if not is_background and not QSettings().value(WIZARD_DONE, False, bool):
