@@ -12,7 +12,6 @@ from gui.window import Window
 from gui.wizard import Wizard
 from gui.wizard_steps import HOURS
 
-FIRST_TRY_MS = 600
 STOP_MS = 5000
 WIZARD_DONE = "wizard/done"
 
@@ -46,7 +45,7 @@ class App(QObject):
             self.window.showMinimized()
         self._application.commitDataRequest.connect(self._on_logout)
         self._store.start()
-        QTimer.singleShot(FIRST_TRY_MS, self, self._launcher.ensure)
+        self._launcher.start_if_absent()
         if not is_background and not QSettings().value(WIZARD_DONE, False, bool):
             self.open_wizard()
 
