@@ -148,7 +148,7 @@ def depends(folder: Path) -> list[str]:
     packages.discard("libc6")
     # What was compiled on this machine may ask for a newer C library than the wheels do.
     asked = re.findall(r"Name: GLIBC_2\.(\d+)", _output("readelf", "-V", *map(str, files)))
-    return [f"libc6 (>= 2.{max(map(int, asked))})", *sorted(packages)]
+    return [f"libc6 (>= 2.{max(map(int, asked))})", *sorted(packages), "tzdata"]
 
 
 def tarball(folder: Path, target: Path, number: str) -> Path:
