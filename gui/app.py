@@ -3,15 +3,15 @@
 from PySide6.QtCore import QObject, QSettings, QTimer
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 
+from gui import appearance
 from gui.goodbye import Choice, ask_goodbye
 from gui.launch import Launcher
 from gui.store import Store
-from gui.theme.theme import theme
 from gui.tray import Tray
 from gui.window import Window
 from gui.wizard import Wizard
+from gui.wizard_steps import HOURS
 
-FIRST_TRY_MS = 600
 STOP_MS = 5000
 WIZARD_DONE = "wizard/done"
 
@@ -32,7 +32,7 @@ class App(QObject):
         self.tray.open_wanted.connect(self._open)
         self.tray.node_wanted.connect(launcher.ensure)
         self.tray.stop_wanted.connect(self.stop_node)
-        store.changed.connect(self._on_changed)
+        appearance.restore()
 
     def start(self, is_background: bool) -> None:
         """Show the window first, then look for the daemon: starting one takes seconds."""
@@ -43,15 +43,22 @@ class App(QObject):
             self.window.show()
         elif not has_tray:
             self.window.showMinimized()
+        self._application.commitDataRequest.connect(self._on_logout)
         self._store.start()
-        QTimer.singleShot(FIRST_TRY_MS, self, self._launcher.ensure)
+        self._launcher.start_if_absent()
         if not is_background and not QSettings().value(WIZARD_DONE, False, bool):
             self.open_wizard()
 
     def open_wizard(self) -> None:
         self._wizard = Wizard(self._store, self.window)
-        self._wizard.finished.connect(lambda: QSettings().setValue(WIZARD_DONE, True))
+        self._wizard.finished.connect(self._after_wizard)
         self._wizard.open()
+
+    def _after_wizard(self) -> None:
+        """Not again; and who wanted to choose the hours is taken there."""
+        QSettings().setValue(WIZARD_DONE, True)
+        if self._wizard is not None and self._wizard.answers.when == HOURS:
+            self.window.go_to("WhenPage")
 
     def say_goodbye(self, is_asked: bool) -> None:
         """Leave the node helping, or stop it. The answer to the window's cross is remembered."""
@@ -79,15 +86,13 @@ class App(QObject):
         self.window.close()
         self.tray.item.hide()
         self._store.stop()
-        self._application.quit()
+        self._application.exit(0)
+
+    def _on_logout(self) -> None:
+        """Do not hold up the end of a session with a question."""
+        self.window.may_close = True
 
     def _open(self, page: str) -> None:
         self.window.come_forward()
         if page:
             self.window.go_to(page)
-
-    def _on_changed(self, topic: str) -> None:
-        if topic == "settings":
-            choice = (self._store.setting("app.theme") or "system").strip('"')
-            percent = self._store.setting("app.text_percent") or "100"
-            theme().choose(choice, int(percent))

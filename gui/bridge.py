@@ -73,6 +73,7 @@ class Bridge(QObject):
     def stop(self) -> None:
         for timer in (self._retry, self._deadline, self._clock):
             timer.stop()
+        self.is_greeted = False
         self._socket.blockSignals(True)
         self._socket.abort()
         self._fail_all(NoDaemon("the window is closing"))

@@ -12,6 +12,8 @@ from p2p.paths import Folders
 
 LOG = "node-output.log"
 END_SECONDS = 10.0
+LOOK_MS = 200
+START_SECONDS = 15.0  # a cold start took 4 s on a busy machine
 
 
 class Launcher(QObject):
@@ -25,18 +27,29 @@ class Launcher(QObject):
         self._is_restarting = False
         self._deadline = QTimer(self, singleShot=True, interval=int(END_SECONDS * 1000))
         self._deadline.timeout.connect(self._kill)
+        self._patience = QTimer(self, singleShot=True, interval=int(START_SECONDS * 1000))
+        self._patience.timeout.connect(lambda: store.expect_node(False))
         store.changed.connect(self._on_changed)
 
-    def ensure(self) -> None:
-        """Start a daemon unless one answers; restart one that speaks another api."""
+    def start_if_absent(self) -> None:
+        """Start a daemon once it is known that none answers. Nothing is restarted unasked."""
         if self._store.is_connected:
+            return
+        if self._store.trouble is None:  # one may be about to greet
+            QTimer.singleShot(LOOK_MS, self, self.start_if_absent)
+        elif self._store.trouble[0] != MISMATCH:
+            self.start()
+
+    def ensure(self) -> None:
+        """The user wants a node: start one unless it answers, restart one of another api."""
+        if self._store.is_connected or self._store.is_starting:
             return
         if self._store.trouble is not None and self._store.trouble[0] == MISMATCH:
             self.restart()
         else:
             self.start()
 
-    def start(self) -> bool:
+    def start(self) -> None:
         """Start the daemon in a session of its own. A second one ends by itself at the lock."""
         QDir().mkpath(str(self._folders.logs))
         process = QProcess()
@@ -46,9 +59,9 @@ class Launcher(QObject):
         process.setStandardInputFile(QProcess.nullDevice())
         process.setStandardOutputFile(str(self._folders.logs / LOG))
         process.setStandardErrorFile(str(self._folders.logs / LOG))
-        is_started, _ = process.startDetached()
-        self._store.bridge.retry_now()
-        return bool(is_started)
+        process.startDetached()
+        self._store.expect_node(True)
+        self._patience.start()
 
     def restart(self) -> None:
         """End the daemon that runs, then start ours."""

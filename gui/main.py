@@ -13,7 +13,7 @@ from gui.app import App
 from gui.instance import Instance
 from gui.launch import Launcher
 from gui.store import Store
-from gui.theme.theme import pixmap, theme
+from gui.theme.theme import pixmap
 from p2p.paths import folders, make_private, socket_path
 
 
@@ -31,7 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
     instance = Instance(socket.with_name(f"{socket.stem}-gui.sock"), application)
     if not instance.claim():
         return 0
-    theme()
     application.setWindowIcon(pixmap("logo", "accent", 64))
     _translate(application)
     store = Store(socket, package_version(), application)
@@ -68,9 +67,17 @@ def _translate(application: QApplication) -> None:
 
 
 def _quit_on_signals(application: QApplication) -> None:
-    """Let SIGINT and SIGTERM end the window: Python sees them only when Qt's loop turns."""
+    """Let SIGINT and SIGTERM end the window: Python sees them only when Qt's loop turns.
+
+    `exit`, not `quit`: the latter asks the window, which would ask the user. By a timer, as one
+    that comes before the loop turns would be lost.
+    """
+
+    def end(number: int, frame: object) -> None:
+        QTimer.singleShot(0, application, lambda: application.exit(0))
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: application.quit())
+        signal.signal(number, end)
     wake = QTimer(application, interval=500)
     wake.timeout.connect(lambda: None)
     wake.start()

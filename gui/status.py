@@ -82,6 +82,9 @@ def _running(store: Store, snapshot: Snapshot) -> tuple[str, str]:
 
 
 def _offline(store: Store) -> Status:
+    if store.is_starting:
+        title, sentence = _tr("Starting the node"), _tr("This takes a few seconds.")
+        return Status(title, sentence, "clock", "warn", "hollow", 0.0)
     if store.trouble is None:
         return Status(_tr("Connecting"), _tr("Asking the node."), "clock", "warn", "hollow", 0.0)
     code, sentence = store.trouble

@@ -43,6 +43,7 @@ class Store(QObject):
 
     Attributes:
         version: the daemon's, "" before the first greeting.
+        is_starting: a node has just been started and is given time to answer.
         trouble: why there is no connection, as (code, sentence); None while there is one.
     """
 
@@ -61,6 +62,7 @@ class Store(QObject):
         self.own_version = version
         self.data_dir = ""
         self.trouble: tuple[str, str] | None = None
+        self.is_starting = False
         self._pending: set[Pending] = set()
         self._dirty: set[str] = set()
         self._timer = QTimer(self, singleShot=True, interval=COALESCE_MS)
@@ -93,6 +95,13 @@ class Store(QObject):
         self.bridge.call(method, params if params is not None else Nothing(), then)
         return pending
 
+    def expect_node(self, is_starting: bool) -> None:
+        """Say that a node is on its way, or that it is not waited for any more."""
+        self.is_starting = is_starting
+        if is_starting:
+            self.bridge.retry_now()
+        self._mark("connection")
+
     def setting(self, key: str) -> str | None:
         """Return a setting as TOML writes it, None while unknown."""
         pairs = self.settings.pairs if self.settings else ()
@@ -100,6 +109,7 @@ class Store(QObject):
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self.is_connected = True
+        self.is_starting = False
         self.version = welcome.version
         self.data_dir = welcome.data_dir
         self.trouble = None

@@ -1,6 +1,6 @@
 """The main window: navigation, pages, shortcuts, where it stood last time."""
 
-from PySide6.QtCore import QSettings, Qt, Signal
+from PySide6.QtCore import QSettings, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
@@ -105,7 +105,8 @@ class Window(QMainWindow):
             event.accept()
         else:
             event.ignore()
-            self.closed.emit()
+            # Later: a window cannot be closed from inside its own close event.
+            QTimer.singleShot(0, self, self.closed.emit)
 
     def _make_shortcuts(self) -> None:
         for index in range(min(9, len(self.pages))):

@@ -91,8 +91,7 @@ def take_all(photographer: Photographer, store: Store, node: ScriptedDaemon) -> 
     theme().choose("light", 100)
     take_states(photographer, window, node)
     take_dialogs(photographer, store, window)
-    node.hang_up()
-    node.__exit__(None, None, None)
+    node.close()
     photographer.settle()
     photographer.take(window, "home-offline")
 

@@ -30,7 +30,7 @@ class Checklist(Card):
         super().__init__(_tr("Why it is running"), gap=4, head=34)
         self._store = store
         self._shown: tuple[Check, ...] = ()
-        self._rows: list[QWidget] = []
+        self._lines: list[Line] = []
 
     def refresh(self) -> None:
         snapshot = self._store.snapshot
@@ -41,17 +41,48 @@ class Checklist(Card):
         checks = tuple(checks_of(self._store, snapshot, self._store.meters))
         if checks != self._shown:
             self._shown = checks
-            self._rebuild()
+            self._show()
 
-    def _rebuild(self) -> None:
-        while self.box.count() > 1:
-            self.box.takeAt(1)
-        for row in self._rows:
-            row.deleteLater()
-        self._rows = [_line(check) for check in self._shown]
-        for row in self._rows:
+    def _show(self) -> None:
+        """Reuse the lines: their texts change by the second, their number rarely."""
+        while len(self._lines) < len(self._shown):
+            line = Line()
+            self._lines.append(line)
             self.box.addStretch(1)
-            self.box.addWidget(row)
+            self.box.addWidget(line)
+        for index, line in enumerate(self._lines):
+            line.setVisible(index < len(self._shown))
+            if index < len(self._shown):
+                line.show_check(self._shown[index])
+
+
+class Line(QWidget):
+    """One condition: drawing, words, a figure, and whether it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._icon = Icon("check", "text2", 18)
+        self._words = Text("", ROW, PLAIN, wrap=True)
+        self._detail = Text("", SMALL, PLAIN, "text2", tabular=True)
+        self._mark = Icon("check", "accent", 18)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(10)
+        row.addWidget(self._icon)
+        row.addWidget(self._words, 1)
+        row.addWidget(self._detail)
+        row.addWidget(self._mark)
+
+    def show_check(self, check: Check) -> None:
+        self._icon.show_icon(check.icon, "text2")
+        self._words.setText(check.text)
+        self._words.set_weight(MEDIUM if check.holds is False else PLAIN)
+        self._detail.setText(check.detail)
+        self._detail.setVisible(bool(check.detail))
+        self._mark.setVisible(check.holds is not None)
+        self._mark.show_icon(*(("check", "accent") if check.holds else ("clock", "warn")))
+        said = {True: _tr("yes"), False: _tr("waiting for this"), None: _tr("unknown")}
+        self.setAccessibleName(f"{check.text} {check.detail}: {said[check.holds]}")
 
 
 def checks_of(store: Store, snapshot: Snapshot, meters: Meters | None) -> Iterator[Check]:
@@ -123,23 +154,6 @@ def length(seconds: float) -> str:
     if seconds < 5400:
         return _tr("{0} min").format(round(seconds / 60))
     return _tr("{0} h").format(round(seconds / 3600))
-
-
-def _line(check: Check) -> QWidget:
-    line = QWidget()
-    row = QHBoxLayout(line)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(10)
-    row.addWidget(Icon(check.icon, "text2", 18))
-    words = Text(check.text, ROW, MEDIUM if check.holds is False else PLAIN, wrap=True)
-    row.addWidget(words, 1)
-    if check.detail:
-        row.addWidget(Text(check.detail, SMALL, PLAIN, "text2"))
-    if check.holds is not None:
-        row.addWidget(Icon("check", "accent", 18) if check.holds else Icon("clock", "warn", 18))
-    said = {True: _tr("yes"), False: _tr("waiting for this"), None: _tr("unknown")}[check.holds]
-    line.setAccessibleName(f"{check.text} {check.detail}: {said}")
-    return line
 
 
 def _tr(text: str) -> str:

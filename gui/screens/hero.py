@@ -36,7 +36,7 @@ class Hero(Card):
     node_wanted = Signal()
 
     def __init__(self, store: Store) -> None:
-        super().__init__()
+        super().__init__(padding=16)
         self._store = store
         self._intent = ""
         self.disc = Disc()
@@ -86,7 +86,9 @@ class Hero(Card):
     def _offer(self) -> None:
         """Choose the main action: what helps most in this state."""
         snapshot = self._store.snapshot
-        if not self._store.is_connected:
+        if self._store.is_starting:
+            self._set("", "", "")
+        elif not self._store.is_connected:
             mismatch = (self._store.trouble or ("", ""))[0] == "control.api-mismatch"
             text = _tr("Restart the node") if mismatch else _tr("Start again")
             self._set("start", text, "play-solid")

@@ -162,7 +162,7 @@ class HomePage(Page):
     def _show_figures(self) -> None:
         is_live = self.store.is_connected
         kept = f"{kept_tokens(self._today):,}" if self._today else UNKNOWN
-        told = self.tr("since midnight") if is_live else self.tr("counted until the node stopped")
+        told = self.tr("since midnight") if is_live else self.tr("counted until it stopped")
         unit = self.tr("tokens") if self._today else ""
         self.kept.show_value(kept, unit, told)
         self._show_share(is_live)

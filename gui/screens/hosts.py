@@ -21,49 +21,58 @@ class Hosts(Card):
     def __init__(self, store: Store) -> None:
         super().__init__(_tr("Hosts you help"), gap=10)
         self._store = store
+        self._empty = Text("", ROW, PLAIN, "text2", wrap=True)
         self._table = QWidget()
-        self._key: object = None
+        self._grid = QGridLayout(self._table)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(16)
+        self._grid.setVerticalSpacing(10)
+        self._grid.setColumnStretch(1, 1)
+        heads = (_tr("Host"), _tr("State"), _tr("Answers"), _tr("Drafts kept"), _tr("Kept tokens"))
+        for column, head in enumerate(heads):
+            self._grid.addWidget(Text(head, SMALL, MEDIUM, "text2"), 0, column, _side(column))
+        self._rows: list[tuple[QWidget, tuple[Text, ...]]] = []
+        self.box.addWidget(self._empty)
         self.box.addWidget(self._table)
         self.box.addStretch(1)
 
     def refresh(self) -> None:
         snapshot = self._store.snapshot
         hosts = snapshot.hosts if snapshot else ()
-        peers = snapshot.bootstrap_peers if snapshot else 0
-        key = (hosts, peers, self._store.is_connected)
-        if key == self._key:
-            return
-        self._key = key
-        table = self._filled(hosts) if hosts else self._empty(peers)
-        self.box.replaceWidget(self._table, table)
-        self._table.deleteLater()
-        self._table = table
+        busiest = sorted(hosts, key=lambda host: -host.credited)[:SHOWN]
+        self._table.setVisible(bool(hosts))
+        self._empty.setVisible(not hosts)
+        self._empty.setText(self._why_empty(snapshot.bootstrap_peers if snapshot else 0))
+        while len(self._rows) < len(busiest):
+            self._add_row()
+        for index, (line, cells) in enumerate(self._rows):
+            is_used = index < len(busiest)
+            texts = self._cells(busiest[index]) if is_used else ("",) * len(cells)
+            line.setVisible(is_used)
+            for cell, text in zip(cells, texts, strict=True):
+                cell.setVisible(is_used)
+                cell.setText(text)
 
-    def _empty(self, peers: int) -> QWidget:
+    def _why_empty(self, peers: int) -> str:
+        if self._store.is_starting:
+            return _tr("The node is starting.")
         if not self._store.is_connected:
-            return Text(_tr("The node is not running, so no host is connected."), ROW, wrap=True)
+            return _tr("The node is not running, so no host is connected.")
         known = _tr("{0} peers known.") if peers != 1 else _tr("{0} peer known.")
         text = _tr("Looking for hosts. None has asked for your model yet.")
-        return Text(f"{text} {known.format(peers)}", ROW, PLAIN, "text2", wrap=True)
+        return f"{text} {known.format(peers)}"
 
-    def _filled(self, hosts: tuple[HostView, ...]) -> QWidget:
-        table = QWidget()
-        grid = QGridLayout(table)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(16)
-        grid.setVerticalSpacing(10)
-        grid.setColumnStretch(1, 1)
-        heads = (_tr("Host"), _tr("State"), _tr("Answers"), _tr("Drafts kept"), _tr("Kept tokens"))
-        for column, head in enumerate(heads):
-            grid.addWidget(Text(head, SMALL, MEDIUM, "text2"), 0, column, _side(column))
-        busiest = sorted(hosts, key=lambda host: -host.credited)[:SHOWN]
-        for index, host in enumerate(busiest):
-            grid.addWidget(rule(), 2 * index + 1, 0, 1, len(heads))
-            for column, text in enumerate(self._cells(host)):
-                weight = MEDIUM if column == 0 else PLAIN
-                cell = Text(text, ROW, weight, tabular=column > 1)
-                grid.addWidget(cell, 2 * index + 2, column, _side(column))
-        return table
+    def _add_row(self) -> None:
+        """Rows are reused: their figures change by the second, their number rarely."""
+        place, line = 2 * len(self._rows) + 1, rule()
+        self._grid.addWidget(line, place, 0, 1, 5)
+        cells = tuple(
+            Text("", ROW, MEDIUM if column == 0 else PLAIN, tabular=column > 1)
+            for column in range(5)
+        )
+        for column, cell in enumerate(cells):
+            self._grid.addWidget(cell, place + 1, column, _side(column))
+        self._rows.append((line, cells))
 
     def _cells(self, host: HostView) -> tuple[str, str, str, str, str]:
         is_live = self._store.is_connected

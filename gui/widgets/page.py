@@ -1,6 +1,6 @@
 """What every page of the window is: a scrolling column that repaints only while it is seen."""
 
-from PySide6.QtCore import QCoreApplication, Qt, Signal
+from PySide6.QtCore import QCoreApplication, Qt, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
@@ -66,8 +66,10 @@ class Page(QWidget):
         self._refresh_if_seen()
 
     def _on_changed(self, topic: str) -> None:
-        self._is_stale = True
-        self._refresh_if_seen()
+        """Refresh once for all topics that are told in one go."""
+        if not self._is_stale:
+            self._is_stale = True
+            QTimer.singleShot(0, self, self._refresh_if_seen)
 
     def _refresh_if_seen(self) -> None:
         if self._is_stale and self.is_seen:

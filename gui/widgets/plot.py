@@ -44,7 +44,7 @@ class Plot(QWidget):
         self._series = Series(0.0, 1.0)
         self._is_live = True
         self._empty = ""
-        self.setMinimumHeight(140)
+        self.setMinimumHeight(130)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def show_series(self, series: Series, is_live: bool, sentence: str, empty: str = "") -> None:
@@ -62,12 +62,13 @@ class Plot(QWidget):
         painter.setFont(font(AXIS, tabular=True))
         left = painter.fontMetrics().horizontalAdvance(f"{top:,.0f}") + px(10)
         area = QRectF(left, px(8), self.width() - left - 8, self.height() - px(32))
-        self._draw_axes(painter, area, top)
+        if self._series.runs or self._series.bands or not self._empty:
+            self._draw_axes(painter, area, top)
         for band in self._series.bands:
             self._draw_band(painter, area, band)
         for run in self._series.runs:
             self._draw_run(painter, area, top, run)
-        if not self._series.runs and self._empty:
+        if not self._series.runs and not self._series.bands and self._empty:
             painter.setFont(font(SMALL))
             painter.setPen(colour("text2"))
             flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap

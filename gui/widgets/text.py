@@ -38,6 +38,11 @@ class Text(QLabel):
             self.style().unpolish(self)
             self.style().polish(self)
 
+    def set_weight(self, weight: int) -> None:
+        if weight != self._type[1]:
+            self._type = (self._type[0], weight, self._type[2])
+            self._restyle()
+
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_type"):
             self._restyle()

@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,12 +26,14 @@ class ScriptedDaemon:
     Attributes:
         answers: by method: what to say, an error to refuse with, or a function of the params.
             A method without one is refused, as by a node that cannot do it yet.
+        refuse_hello: if set, what every greeting is refused with.
         calls: every request but hello, in order.
     """
 
     def __init__(self, path: Path, version: str = "0.1.0", api: int = API) -> None:
         self.path = path
         self.answers: dict[str, Answer] = {}
+        self.refuse_hello: ControlError | None = None
         self.calls: list[Request] = []
         self._welcome = Welcome(api, version, 1, str(path.parent), (), "user")
         self._lock = threading.Lock()
@@ -51,6 +54,12 @@ class ScriptedDaemon:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End as a killed daemon does. May be called again."""
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.path.unlink(missing_ok=True)
@@ -70,7 +79,8 @@ class ScriptedDaemon:
         """Break every connection, as a killed daemon does."""
         with self._lock:
             for client in self._clients:
-                client.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the other end may have gone first
+                    client.shutdown(socket.SHUT_RDWR)
 
     def params_of(self, method: str) -> list[Any]:
         """Return what was sent with each call of `method`."""
@@ -107,6 +117,10 @@ class ScriptedDaemon:
 
     def _answer_all(self, client: socket.socket, data: bytes) -> None:
         dialogue, outbox = self._clients[client]
+        if self.refuse_hello is not None:
+            dialogue.refuse(1, self.refuse_hello)
+            outbox.put(dialogue.outgoing())
+            return
         for request in dialogue.receive(data):
             self.calls.append(request)
             try:
