@@ -19,7 +19,6 @@ from build_app import DIST, ROOT, epoch, size
 LINUX = ROOT / "packaging" / "linux"
 APP = "org.nexusnode.Nexus"
 ICON_PIXELS = (16, 24, 32, 48, 64, 128, 256)
-MIN_GLIBC = "2.34"  # PySide6's wheels are manylinux_2_34
 PACK_SECONDS = 600.0
 CONTROL = """\
 Package: nexus
@@ -147,7 +146,9 @@ def depends(folder: Path) -> list[str]:
             raise SystemExit(f"{name}: needed by the app, but neither in it nor on this machine")
         packages.add(_owner(Path(place)))
     packages.discard("libc6")
-    return [f"libc6 (>= {MIN_GLIBC})", *sorted(packages)]
+    # What was compiled on this machine may ask for a newer C library than the wheels do.
+    asked = re.findall(r"Name: GLIBC_2\.(\d+)", _output("readelf", "-V", *map(str, files)))
+    return [f"libc6 (>= 2.{max(map(int, asked))})", *sorted(packages), "tzdata"]
 
 
 def tarball(folder: Path, target: Path, number: str) -> Path:

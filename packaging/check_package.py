@@ -250,14 +250,18 @@ def check_window(place: Place) -> None:
             took = time.monotonic() - started
             assert found.returncode == 0, _ended(window)
             resident = psutil.Process(window.pid).memory_info().rss / 1e6
+            while place.run("nexusnode", "status").returncode != 0:
+                assert time.monotonic() < started + READY_SECONDS, "the window started no node"
+                time.sleep(0.2)
         finally:
             window.kill()
             window.wait()
-            place.run("nexusnode", "stop")
+            stopped = place.run("nexusnode", "stop")
+        assert stopped.returncode == 0, stopped.stderr
     finally:
         server.terminate()
         server.wait()
-    say(f"window: shown after {took:.1f} s, {resident:.0f} MB")
+    say(f"window: shown after {took:.1f} s, {resident:.0f} MB; the node that it started has ended")
 
 
 def check_removal(root: Path) -> None:

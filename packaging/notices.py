@@ -243,9 +243,8 @@ def _inside(found: list[Component], table: Table) -> Iterator[Component]:
         if host := hosts.get(_key(part["of"])):
             purl = f"pkg:generic/{part['name'].lower()}@{host.version}"
             version = f"as in {host.name} {host.version}"
-            yield Component(
-                part["name"], version, part["licence"], purl, part["source"], host.texts
-            )
+            texts = (ROOT / part["text"],) if "text" in part else host.texts
+            yield Component(part["name"], version, part["licence"], purl, part["source"], texts)
 
 
 def _debian_package(path: Path) -> str:
