@@ -42,7 +42,7 @@ from p2p.log import Log
 from p2p.paths import Folders
 from p2p.settings import toml_value
 
-RESERVE_BYTES = 5 << 30  # of the disk, unless the settings say otherwise
+RESERVE_BYTES = 5_000_000_000  # of the disk, unless the settings say otherwise
 MAX_LISTED = 64
 MAX_LINE = 1000
 _FIT_WORDS = {Fit.FITS: "fits", Fit.TIGHT: "tight", Fit.NO: "no"}
@@ -219,7 +219,7 @@ class Models:
     def _terms(self) -> Terms:
         gigabytes = self._preferences.value("limits.disk_reserve_gb")
         is_set = isinstance(gigabytes, int | float)
-        reserve = round(float(str(gigabytes)) * 2**30) if is_set else RESERVE_BYTES
+        reserve = round(float(str(gigabytes)) * 1e9) if is_set else RESERVE_BYTES
         return Terms(reserve, round(self._preferences.current.down_mbit * 125_000))
 
     def _remember(self, old: Path, new: Path) -> None:
