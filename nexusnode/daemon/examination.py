@@ -33,7 +33,7 @@ WORKER_SECONDS = 60.0
 REACH_SECONDS = 5.0
 TRIAL_CONTEXT = 512
 LOW_DISK_BYTES = 200_000_000  # chosen: settings and history are a few MB
-DISK_RESERVE_BYTES = 5 << 30
+DISK_RESERVE_BYTES = 5_000_000_000
 BANNER = b"\x13/multistream/1.0.0\n"  # what every libp2p peer says first
 _ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d+)/p2p/([^/]+)")
 
