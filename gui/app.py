@@ -3,6 +3,7 @@
 from PySide6.QtCore import QObject, QSettings, QTimer
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 
+from gui import appearance
 from gui.goodbye import Choice, ask_goodbye
 from gui.launch import Launcher
 from gui.store import Store
@@ -11,7 +12,6 @@ from gui.window import Window
 from gui.wizard import Wizard
 from gui.wizard_steps import HOURS
 
-FIRST_TRY_MS = 600
 STOP_MS = 5000
 WIZARD_DONE = "wizard/done"
 
@@ -32,7 +32,7 @@ class App(QObject):
         self.tray.open_wanted.connect(self._open)
         self.tray.node_wanted.connect(launcher.ensure)
         self.tray.stop_wanted.connect(self.stop_node)
-        application.commitDataRequest.connect(self._on_logout)
+        appearance.restore()
 
     def start(self, is_background: bool) -> None:
         """Show the window first, then look for the daemon: starting one takes seconds."""
@@ -43,8 +43,9 @@ class App(QObject):
             self.window.show()
         elif not has_tray:
             self.window.showMinimized()
+        self._application.commitDataRequest.connect(self._on_logout)
         self._store.start()
-        QTimer.singleShot(FIRST_TRY_MS, self, self._launcher.ensure)
+        self._launcher.start_if_absent()
         if not is_background and not QSettings().value(WIZARD_DONE, False, bool):
             self.open_wizard()
 

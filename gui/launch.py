@@ -12,6 +12,7 @@ from p2p.paths import Folders
 
 LOG = "node-output.log"
 END_SECONDS = 10.0
+LOOK_MS = 200
 START_SECONDS = 15.0  # a cold start took 4 s on a busy machine
 
 
@@ -30,8 +31,17 @@ class Launcher(QObject):
         self._patience.timeout.connect(lambda: store.expect_node(False))
         store.changed.connect(self._on_changed)
 
+    def start_if_absent(self) -> None:
+        """Start a daemon once it is known that none answers. Nothing is restarted unasked."""
+        if self._store.is_connected:
+            return
+        if self._store.trouble is None:  # one may be about to greet
+            QTimer.singleShot(LOOK_MS, self, self.start_if_absent)
+        elif self._store.trouble[0] != MISMATCH:
+            self.start()
+
     def ensure(self) -> None:
-        """Start a daemon unless one answers; restart one that speaks another api."""
+        """The user wants a node: start one unless it answers, restart one of another api."""
         if self._store.is_connected or self._store.is_starting:
             return
         if self._store.trouble is not None and self._store.trouble[0] == MISMATCH:

@@ -9,7 +9,6 @@ from pathlib import Path
 from PySide6.QtCore import QLibraryInfo, QLocale, QTimer, QTranslator
 from PySide6.QtWidgets import QApplication
 
-from gui import appearance
 from gui.app import App
 from gui.instance import Instance
 from gui.launch import Launcher
@@ -32,7 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
     instance = Instance(socket.with_name(f"{socket.stem}-gui.sock"), application)
     if not instance.claim():
         return 0
-    appearance.restore()
     application.setWindowIcon(pixmap("logo", "accent", 64))
     _translate(application)
     store = Store(socket, package_version(), application)

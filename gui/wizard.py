@@ -87,7 +87,12 @@ class Wizard(QDialog):
     def _refresh(self, topic: str = "") -> None:
         self.steps[self.stack.currentIndex()].refresh()
         is_last = self.stack.currentIndex() == len(self.steps) - 1
-        self.next.setEnabled(self._store.is_connected or not is_last)
+        is_waiting = is_last and not self._store.is_connected
+        self.next.setEnabled(not is_waiting)
+        if is_waiting:
+            self.trouble.show_text(self.tr("Waiting for the node to answer…"), "warn")
+        if topic in ("", "connection"):
+            self.trouble.setVisible(is_waiting)
 
     def _forward(self) -> None:
         index = self.stack.currentIndex()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import QCoreApplication
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QVBoxLayout, QWidget
 
+from gui.presets import FULL, NORMAL, PRESETS, QUIET
 from gui.screens.checklist import length
 from gui.store import Store
 from gui.theme.tokens import BODY, MEDIUM, PLAIN, ROW, STATE, STRONG
@@ -17,9 +18,6 @@ from nexusnode.control.messages import IdleTest, Models, Pair
 
 GB = 1 << 30
 IDLE, GENTLY, HOURS = "idle", "gently", "hours"
-QUIET, NORMAL, FULL = "quiet", "normal", "full"
-# What each preset sets: share of the time, and where heat pauses and lets go again (°C).
-PRESETS = {QUIET: (0.5, 75, 68), NORMAL: (0.8, 80, 72), FULL: (1.0, 85, 77)}
 GENTLE_DUTY = 0.3
 
 
@@ -195,9 +193,13 @@ class Limits(Step):
         super().__init__(store, answers, _tr("How much may it use?"))
         self.presets = Choices(
             (
-                (QUIET, _tr("Quiet"), _tr("Half the time, cool: fans stay slow.")),
-                (NORMAL, _tr("Normal"), _tr("Most of the time, up to 80 °C.")),
-                (FULL, _tr("Full"), _tr("All the time, up to 85 °C.")),
+                (QUIET, _tr("Quiet"), _tr("Half the time, up to 70 °C: fans stay slow.")),
+                (
+                    NORMAL,
+                    _tr("Normal"),
+                    _tr("All it needs, up to 80 °C: what suits most computers."),
+                ),
+                (FULL, _tr("Full"), _tr("All the time, up to 87 °C: the fans will be heard.")),
             )
         )
         self.presets.buttons[NORMAL].setChecked(True)
@@ -266,20 +268,16 @@ class Summary(Step):
 
 def patch_of(answers: Answers, store: Store) -> tuple[Pair, ...]:
     """Return the settings that differ and that this node has, as TOML writes them."""
-    duty, hot, cool = PRESETS[answers.preset]
+    defaults = {row.key: row.default for row in store.schema.rows} if store.schema else {}
+    wanted = {"run.when": '"idle"' if answers.when == IDLE else '"always"'}
+    for key, value in PRESETS[answers.preset].items():
+        wanted[key] = defaults.get(key, "") if value is None else str(value)
     if answers.when == GENTLY:
-        duty = min(duty, GENTLE_DUTY)
-    wanted = {
-        "run.when": '"idle"' if answers.when == IDLE else '"always"',
-        "limits.duty": str(duty),
-        "limits.hot_celsius": str(hot),
-        "limits.cool_celsius": str(cool),
-    }
-    known = {row.key for row in store.schema.rows} if store.schema else set(wanted)
+        wanted["limits.duty"] = str(GENTLE_DUTY)
     return tuple(
         Pair(key, value)
         for key, value in wanted.items()
-        if key in known and store.setting(key) != value
+        if value and store.setting(key) not in (None, value)
     )
 
 

@@ -26,12 +26,14 @@ class ScriptedDaemon:
     Attributes:
         answers: by method: what to say, an error to refuse with, or a function of the params.
             A method without one is refused, as by a node that cannot do it yet.
+        refuse_hello: if set, what every greeting is refused with.
         calls: every request but hello, in order.
     """
 
     def __init__(self, path: Path, version: str = "0.1.0", api: int = API) -> None:
         self.path = path
         self.answers: dict[str, Answer] = {}
+        self.refuse_hello: ControlError | None = None
         self.calls: list[Request] = []
         self._welcome = Welcome(api, version, 1, str(path.parent), (), "user")
         self._lock = threading.Lock()
@@ -115,6 +117,10 @@ class ScriptedDaemon:
 
     def _answer_all(self, client: socket.socket, data: bytes) -> None:
         dialogue, outbox = self._clients[client]
+        if self.refuse_hello is not None:
+            dialogue.refuse(1, self.refuse_hello)
+            outbox.put(dialogue.outgoing())
+            return
         for request in dialogue.receive(data):
             self.calls.append(request)
             try:

@@ -16,6 +16,7 @@ from gui.instance import Instance
 from gui.launch import Launcher, command
 from gui.store import Store
 from nexusnode.control.scripted import ScriptedDaemon
+from p2p.errors import ControlError
 from p2p.paths import folders, socket_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
@@ -101,6 +102,20 @@ def test_a_node_of_another_version_is_ended_and_ours_started(qapp, wait_for, mac
     assert store.bridge.peer_pid
     assert psutil.pid_exists(store.bridge.peer_pid)
     store.stop()
+
+
+def test_a_node_of_another_api_is_not_restarted_unasked(qapp, wait_for, tmp_path):
+    with ScriptedDaemon(tmp_path / "n.sock") as old:
+        old.refuse_hello = ControlError("restart the node", "control.api-mismatch")
+        store = Store(tmp_path / "n.sock", "0.1.0")
+        store.start()
+        wait_for(lambda: store.trouble)
+
+        Launcher(store, folders("node", tmp_path / "n"), []).start_if_absent()
+
+        assert store.trouble == ("control.api-mismatch", "restart the node")
+        assert not store.is_starting
+        store.stop()
 
 
 def test_the_second_window_raises_the_first(qapp, wait_for, tmp_path):

@@ -115,6 +115,18 @@ def test_a_node_that_is_gone_turns_every_live_value_to_a_dash(window, home, daem
     assert "Power: —" in home.power.accessibleName()
 
 
+def test_a_node_on_its_way_is_said_to_start_until_it_is_given_up(window, home, daemon, store,
+                                                                  wait_for):  # fmt: skip
+    daemon.close()
+    wait_for(lambda: "The node is not answering" in texts(home))
+
+    store.expect_node(True)
+    wait_for(lambda: "Starting the node" in texts(home))
+    store.expect_node(False)
+
+    wait_for(lambda: "The node is not answering" in texts(home))
+
+
 def test_a_refused_wish_is_said_in_the_window(window, home, daemon, wait_for):
     daemon.answers.pop("pause")
     wait_for(lambda: home.hero.main.text().strip() == "Pause")

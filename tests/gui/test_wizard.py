@@ -32,8 +32,7 @@ def test_the_defaults_are_a_trial_run_and_rules_that_hold_after(wizard, daemon, 
     assert not daemon.params_of("models.pull")
 
 
-def test_choices_arrive_as_settings(wizard, daemon, wait_for, store):
-    store.schema = None
+def test_choices_arrive_as_settings(wizard, daemon, wait_for):
     computer, when, limits = wizard.steps[1:4]
     daemon.answers["models.pull"] = daemon.answers["models.list"]
     daemon.answers["autostart"] = daemon.answers["state.snapshot"]
@@ -49,6 +48,7 @@ def test_choices_arrive_as_settings(wizard, daemon, wait_for, store):
     pairs = daemon.params_of("settings.set")[0].pairs
     assert Pair("run.when", '"always"') in pairs
     assert Pair("limits.duty", "0.3") in pairs
+    assert Pair("limits.hot_celsius", "87") in pairs
     assert daemon.params_of("models.pull")[0].source == "qwen2.5-0.5b-instruct-q8_0"
     assert daemon.params_of("autostart")[0].is_on
 
