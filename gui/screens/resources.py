@@ -4,6 +4,7 @@ from functools import partial
 
 from PySide6.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
+from gui.presets import FULL, NORMAL, PRESETS, QUIET
 from gui.screens.form import Entry, FormPage, current, has_key, row_of
 from gui.theme.theme import font
 from gui.theme.tokens import MEDIUM, ROW
@@ -15,13 +16,6 @@ from gui.words import share, size
 from nexusnode.control.messages import Meters
 from p2p.settings import Value
 
-# Chosen: Quiet stays below what makes most fans audible, Full below where cards slow themselves
-# down. None = the daemon's default.
-PRESETS: dict[str, dict[str, float | None]] = {
-    "quiet": {"limits.duty": 0.5, "limits.hot_celsius": 70, "limits.cool_celsius": 62},
-    "normal": {"limits.duty": None, "limits.hot_celsius": None, "limits.cool_celsius": None},
-    "full": {"limits.duty": 1.0, "limits.hot_celsius": 87, "limits.cool_celsius": 80},
-}
 PRESET = "limits.preset"
 _ELSEWHERE = ("limits.metered", PRESET)
 _HEAT = ("limits.watts", "limits.hot_celsius", "limits.cool_celsius", "limits.duty")
@@ -77,9 +71,9 @@ class ResourcesPage(FormPage):
         line.setSpacing(2)
         self._presets: dict[str, QToolButton] = {}
         for name, words in (
-            ("quiet", self.tr("Quiet")),
-            ("normal", self.tr("Normal")),
-            ("full", self.tr("Full")),
+            (QUIET, self.tr("Quiet")),
+            (NORMAL, self.tr("Normal")),
+            (FULL, self.tr("Full")),
         ):
             button = QToolButton()
             button.setObjectName("segment")
