@@ -86,9 +86,7 @@ SETTINGS = Settings(
     pairs=(
         Pair("run.when", '"idle"'),
         Pair("run.idle_minutes", "5"),
-        Pair("limits.duty", "1.0"),
         Pair("limits.hot_celsius", "80"),
-        Pair("limits.cool_celsius", "72"),
     ),
     needs_restart=(),
 )
