@@ -32,13 +32,13 @@ class Preferences:
         self._flags = dict(flags)
         self._file = read(TABLE, file_of(folders))
         self._running = read_values(folders, flags)
-        node_settings(self._running)  # raises what makes no sense
+        self._current = node_settings(self._running)  # raises what makes no sense
         self._revision = 1
         self._listeners: list[Callable[[NodeSettings], None]] = []
 
     @property
     def current(self) -> NodeSettings:
-        return node_settings(self._running)
+        return self._current
 
     @property
     def wanted(self) -> NodeSettings:
@@ -70,6 +70,8 @@ class Preferences:
         changes, key = _checked(patch.pairs)
         file = {**self._file, **changes}
         _check_sense(file)
+        live = {changed: value for changed, value in changes.items() if ROWS[changed].live}
+        _check_sense(self._running | live)  # beside flags and variables, too
         if changes:
             text = write(TABLE, file, FILE_TITLE)
             write_private(file_of(self._folders), text.encode())
@@ -79,6 +81,7 @@ class Preferences:
         self._revision += 1
         wanted = self._wanted()
         self._running |= {row.key: wanted[row.key] for row in TABLE if row.live}
+        self._current = node_settings(self._running)
         for listener in self._listeners:
             listener(self.current)
         return self.view()

@@ -77,7 +77,7 @@ class Daemon:
         if self.error is not None:
             raise self.error
         match request.method:
-            case "state.snapshot" | "pause" | "resume":
+            case "state.snapshot" | "pause" | "resume" | "finish":
                 return self.snapshot
             case "settings.get" | "settings.set":
                 return Settings(1, (Pair("chat.url", self.chat_url),), ())
@@ -235,6 +235,7 @@ def test_pause_sends_a_length_or_a_time(home: Path) -> None:
         assert main(["pause", "--for", "1h30m", "--data", str(home)]) == 0
         assert main(["pause", "--until", "2099-01-01T00:00+00:00", "--data", str(home)]) == 0
         assert main(["pause", "--data", str(home)]) == 0
+        assert main(["pause", "--finish", "--data", str(home)]) == 0
         assert main(["resume", "--data", str(home)]) == 0
 
     assert [
@@ -244,6 +245,7 @@ def test_pause_sends_a_length_or_a_time(home: Path) -> None:
         ("pause", 5400.0, None),
         ("pause", None, 4070908800),
         ("pause", None, None),
+        ("finish", 0, 0),
         ("resume", 0, 0),
     ]
 

@@ -175,3 +175,16 @@ def test_the_schema_says_of_every_row_what_it_is_and_what_runs(tmp_path: Path) -
     assert rows["run.when"].choices == ("idle", "always")
     assert rows["run.hours"].kind == "list"
     check(preferences.schema())
+
+
+def test_a_value_that_makes_no_sense_beside_a_variable_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_LIMITS_COOL_CELSIUS", "60")
+    monkeypatch.setenv("NEXUS_LIMITS_HOT_CELSIUS", "70")
+    preferences = Preferences(under(tmp_path), {})
+
+    with pytest.raises(ControlError, match="expected less than"):
+        preferences.patch(patch("limits.cool_celsius", "75"))
+
+    assert not (tmp_path / "node.toml").exists()
