@@ -66,7 +66,7 @@ class Photographer:
         self.settle()
         image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
         file = self._folder / f"{name}.png"
-        image.save(str(file), b"PNG", 1)
+        image.save(str(file), quality=1)  # as the suffix says: PNG
         size = file.stat().st_size
         print(f"{file}  {size // 1000} kB")
         if size > MAX_BYTES:
