@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.presets import FULL, NORMAL, PRESETS, QUIET
 from gui.screens.checklist import length
+from gui.screens.hosts import device_text
 from gui.store import Store
 from gui.theme.tokens import BODY, MEDIUM, PLAIN, ROW, STATE, STRONG
 from gui.widgets.buttons import Radio, Tick
@@ -129,7 +130,7 @@ class Computer(Step):
             self._device.setText(_tr("Waiting for the node to start…"))
             self._memory.setText(_tr("This takes a few seconds the first time."))
         else:
-            self._device.setText(meters.device or _tr("Processor (no graphics card is needed)"))
+            self._device.setText(device_text(meters.device))
             free, total = (b / GB for b in (meters.memory_free_bytes, meters.memory_total_bytes))
             self._memory.setText(
                 _tr("{0} of {1} GB memory free").format(f"{free:.1f}", f"{total:.0f}")

@@ -185,7 +185,7 @@ class HomePage(Page):
         if not is_live or meters is None:
             self.power.show_value(UNKNOWN, "", used)
         elif meters.watts is None:
-            self.power.show_value(UNKNOWN, "", self.tr("This computer does not report power"))
+            self.power.show_value(UNKNOWN, "", self.tr("No power reading here"))
         else:
             limit = meters.watts_limit
             below = self.tr("limit {0} W").format(round(limit)) if limit else ""

@@ -114,13 +114,13 @@ class Device(Card):
         is_live = self._store.is_connected
         self._model.setText((snapshot.model if snapshot else "") or _tr("No draft model"))
         if meters is None or not is_live:
-            self._device.setText((meters.device if meters else "") or _tr("This computer"))
+            self._device.setText(device_text(meters.device if meters else ""))
             self._total.setText("")
             self._memory.setText(_tr("Memory in use: {0}").format(UNKNOWN))
             self._meter.show_parts((), self._memory.text())
             self._detector.setText(UNKNOWN)
             return
-        self._device.setText(meters.device or _tr("Processor"))
+        self._device.setText(device_text(meters.device))
         self._total.setText(f"{meters.memory_total_bytes / GB:.0f} GB")
         self._show_memory()
         if meters.detector:
@@ -151,6 +151,11 @@ def _state_text(state: str) -> str:
         HostState.REFUSED: _tr("Does not want this node"),
     }
     return texts[HostState(state)]
+
+
+def device_text(device: str) -> str:
+    """Return a device as people call it: a node without a graphics card says "cpu"."""
+    return _tr("Processor") if device in ("", "cpu") else device
 
 
 def short_id(peer: str) -> str:

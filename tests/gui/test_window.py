@@ -248,4 +248,4 @@ def test_dark_and_large_restyle_what_is_open(window, home, qapp: QApplication):
 def test_meters_without_power_say_so(window, home, daemon, wait_for):
     daemon.publish("meters", replace(METERS, watts=None))
 
-    wait_for(lambda: "This computer does not report power" in home.power.accessibleName())
+    wait_for(lambda: "No power reading here" in home.power.accessibleName())

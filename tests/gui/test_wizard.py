@@ -3,7 +3,7 @@
 import pytest
 
 from gui.wizard import Wizard
-from nexusnode.control.messages import IdleTest, Pair
+from nexusnode.control.messages import IdleTest, Pair, Settings
 from p2p.errors import ControlError
 
 
@@ -32,7 +32,9 @@ def test_the_defaults_are_a_trial_run_and_rules_that_hold_after(wizard, daemon, 
     assert not daemon.params_of("models.pull")
 
 
-def test_choices_arrive_as_settings(wizard, daemon, wait_for):
+def test_choices_arrive_as_settings(wizard, daemon, wait_for, store):
+    keys = ("run.when", "limits.duty", "limits.hot_celsius")
+    store.settings = Settings(1, tuple(Pair(key, "0") for key in keys), ())
     computer, when, limits = wizard.steps[1:4]
     daemon.answers["models.pull"] = daemon.answers["models.list"]
     daemon.answers["autostart"] = daemon.answers["state.snapshot"]
