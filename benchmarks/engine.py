@@ -59,7 +59,7 @@ def run(flags: argparse.Namespace) -> int:
         stop = min(flags.context, start + CHUNK)
         target.forward(chain(tokens, start, stop, sampling))
     steps = {n: chain(tokens, flags.context, flags.context + n, sampling) for n in ROWS}
-    stock = stock_linears(target)
+    stock = stock_linears(target, max(ROWS))
     parts = {n: parts_of(target, rows) | {"oneDNN": partial(stock, n)} for n, rows in steps.items()}
     least: dict[tuple[int, str], float] = {}
     for _ in range(QUICK_ROUNDS if flags.quick else ROUNDS):
@@ -174,8 +174,9 @@ def parts_of(target: Target, rows: Rows) -> dict[str, Part]:
     }
 
 
-def stock_linears(target: Target) -> Callable[[int], None]:
-    """Return a pass of some rows through linears of the target's shapes, packed by oneDNN."""
+def stock_linears(target: Target, most: int) -> Callable[[int], float]:
+    """Return a pass of up to `most` rows through fp32 linears of the target's shapes, packed by
+    oneDNN and with as many threads as the target has."""
     spec = target.spec
     width = spec.heads * spec.head_size
     shapes = [
@@ -186,12 +187,17 @@ def stock_linears(target: Target) -> Callable[[int], None]:
     ] * spec.layers + [(spec.vocabulary, spec.hidden)]
     pack, run = torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise.default
     packed = [(inputs, pack(torch.randn(n, inputs), EXPECTED_ROWS)) for n, inputs in shapes]
+    x = {inputs: torch.randn(most, inputs) for _, inputs in shapes}
 
     @torch.inference_mode()
-    def linears(rows: int) -> None:
-        x = {inputs: torch.randn(rows, inputs) for _, inputs in shapes}
+    def linears(rows: int) -> float:
+        torch.set_num_threads(target.body.threads)
+        began = time.perf_counter()
         for inputs, weight in packed:
-            run(x[inputs], weight, None, "none", [], "")
+            run(x[inputs][:rows], weight, None, "none", [], "")
+        took = time.perf_counter() - began
+        torch.set_num_threads(1)  # as the engine runs
+        return took
 
     return linears
 

@@ -23,7 +23,7 @@ from verifier_host.scheduling.pacing import (
     Rate,
     Worth,
     budget,
-    wait_seconds,
+    is_worth_waiting,
 )
 from verifier_host.scheduling.sessions import Session
 from verifier_host.scheduling.survival import Survival
@@ -47,32 +47,42 @@ def near(
     return Coming(next_seconds, each_seconds, next_seconds + 0.002, chances)
 
 
+def is_worth(
+    *coming: Coming,
+    rows: int = 1,
+    rate: float = RATE,
+    curve: Sequence[float] = CURVE,
+    longest: float = HOLD_SHARE * STEP,
+) -> bool:
+    return is_worth_waiting(coming, rows, rate, curve, longest)
+
+
 def test_a_draft_that_is_almost_there_is_waited_for() -> None:
-    assert wait_seconds([near()], 1, RATE, CURVE) >= 0.005
-
-
-def test_a_draft_that_comes_after_the_step_is_not_waited_for() -> None:
-    assert wait_seconds([near(next_seconds=STEP)], 1, RATE, CURVE) == 0
+    assert is_worth(near())
 
 
 def test_one_session_does_not_hold_up_many() -> None:
-    assert wait_seconds([near()], 13, 13 * RATE, CURVE) == 0
+    assert not is_worth(near(), rows=13, rate=13 * RATE)
 
 
 def test_drafts_that_hardly_ever_hold_are_not_waited_for() -> None:
-    assert wait_seconds([near(chances=(0.05,) * 6)], 1, RATE, CURVE) == 0
+    assert not is_worth(near(chances=(0.05,) * 6))
 
 
-def test_more_is_waited_for_where_guesses_come_faster() -> None:
-    slow = wait_seconds([near(each_seconds=0.03)], 1, RATE, CURVE)
-    fast = wait_seconds([near(each_seconds=0.0005)], 1, RATE, CURVE)
+def test_what_comes_after_the_longest_hold_is_not_waited_for() -> None:
+    sure = near(next_seconds=0.03, each_seconds=0.0, chances=(1.0,) * 6)
 
-    assert slow == 0.005  # the first alone
-    assert fast > slow
+    assert is_worth(sure, longest=0.03)
+    assert not is_worth(sure, longest=0.0299)
+
+
+def test_a_late_first_guess_is_waited_for_if_more_follow_soon() -> None:
+    assert is_worth(near(next_seconds=0.03, each_seconds=0.0005))
+    assert not is_worth(near(next_seconds=0.03, each_seconds=0.02))
 
 
 def test_rows_that_cost_a_step_each_are_not_waited_for() -> None:
-    assert wait_seconds([near()], 1, 1.5, STEEP) == 0
+    assert not is_worth(near(), rate=1.5, curve=STEEP)
 
 
 @pytest.mark.slow
@@ -92,14 +102,14 @@ def test_rows_that_cost_a_step_each_are_not_waited_for() -> None:
     st.floats(1e-4, 1),
     st.floats(0, 1),
 )
-def test_no_wait_costs_more_than_all_that_may_come(
+def test_nothing_is_waited_for_that_costs_more_than_all_that_may_come(
     coming: list[Coming], rows: int, rate: float, step: float, slope: float
 ) -> None:
     curve = [step * (1 + slope * max(0, rows - 1)) for rows in range(65)]
+    first = min(one.next_seconds for one in coming)
 
-    seconds = wait_seconds(coming, rows, rate, curve)
-
-    assert 0 <= rate * seconds <= max(1e-6 * rate, sum(sum(one.chances) for one in coming))
+    if is_worth_waiting(coming, rows, rate, curve, 1.0):
+        assert rate * first <= sum(sum(one.chances) for one in coming)
 
 
 def test_a_rate_is_of_late_steps_and_not_of_rests() -> None:
@@ -169,14 +179,41 @@ def test_a_new_session_starts_from_what_others_have_shown() -> None:
     assert expected(later, 20.0) == pytest.approx((0.004, 0.002))
 
 
+def miss(arrivals: Arrivals) -> None:
+    """Hold in vain, until the guess is given up."""
+    coming = arrivals.coming(arrivals.committed, STEP, CHANCES)
+    assert coming is not None
+    arrivals.is_held = True
+    late = arrivals.committed + coming.late_seconds + 1e-6
+    assert arrivals.coming(late, STEP, CHANCES) is None
+    arrivals.commit(0.0)
+
+
+def test_a_hold_that_another_ended_is_no_miss() -> None:
+    arrivals = Arrivals(Pace(0.004, 0.002))
+    for _ in range(HOLD_MISSES + 1):
+        assert expected(arrivals, 0.0) == pytest.approx((0.004, 0.002))
+        arrivals.is_held = True
+        arrivals.commit(0.0)
+
+
+def test_after_a_pause_a_session_expects_what_others_have_shown() -> None:
+    shared = Pace(0.004, 0.002)
+    arrivals = Arrivals(shared)
+    for _ in range(HOLD_MISSES):
+        miss(arrivals)
+    while arrivals.coming(0.0, STEP, CHANCES) is None:
+        arrivals.commit(0.0)
+
+    assert expected(arrivals, 0.0) == pytest.approx((0.004, 0.002))
+
+
 def test_three_holds_in_vain_end_them_for_longer_and_longer() -> None:
     arrivals = Arrivals(Pace())
     pauses = []
     for _ in range(8):
         for _ in range(HOLD_MISSES):
-            assert arrivals.coming(0.0, STEP, CHANCES) is not None
-            arrivals.is_held = True
-            arrivals.commit(0.0)
+            miss(arrivals)
         pauses.append(1)
         while arrivals.coming(0.0, STEP, CHANCES) is None:
             arrivals.commit(0.0)
@@ -258,16 +295,15 @@ def test_more_sessions_share_the_rows() -> None:
     assert all(rows == 0 or rows >= LEAST_BUDGET for rows in budgets)
 
 
-def holding(sessions: int = 1) -> list[Session]:
+def holding(sessions: int = 1, pace: Pace | None = None) -> list[Session]:
     found = []
     for number in range(1, sessions + 1):
         start = Start(number, (1, 2), (), b"12345678", Sampling(), 100, b"")
-        session = Session(start, number, 100, 1000, Pace(0.004, 0.002))
+        session = Session(start, number, 100, 1000, pace or Pace(0.004, 0.002))
         session.tree.add(1, 2, 1, [0], [50], [250])
         session.tree.commit([51], session.tree.arrivals)
         session.record([51], 10.0)
         session.is_fresh = False
-        session.speed = 2.5
         found.append(session)
     return found
 
@@ -279,17 +315,17 @@ def send(session: Session, block: Guesses, now: float) -> None:
     session.arrivals.arrive(added.live, now)
 
 
-def test_a_hold_never_lasts_its_share_of_a_step() -> None:
-    holds, roots = Holds(), holding()
+def test_a_hold_lasts_no_longer_than_its_share_of_a_step() -> None:
+    holds, roots = Holds(), holding(pace=Pace(0.03, 0.0005))  # late at 38.5 ms, after the longest
+    longest = 10.0 + HOLD_SHARE * STEP
 
     until = holds.until(roots, Survival(), CURVE, 10.0)
 
-    assert until is not None
-    assert 10.0 < until <= 10.0 + HOLD_SHARE * STEP
-    assert holds.until(roots, Survival(), CURVE, until) is None
-    holds.end(until)
+    assert until == pytest.approx(longest)
+    assert holds.until(roots, Survival(), CURVE, longest) is None
+    holds.end(longest)
     assert holds.count == 1
-    assert holds.seconds == pytest.approx(until - 10.0)
+    assert holds.seconds == pytest.approx(longest - 10.0)
 
 
 def test_a_hold_ends_when_no_further_guess_is_worth_it() -> None:
@@ -333,8 +369,8 @@ def test_a_session_is_not_held_for_when_it_makes_no_sense(why: str) -> None:
                 session.worth.record(8, 1, 1.0)
         case "missed":
             for _ in range(HOLD_MISSES):
-                session.arrivals.is_held = True
-                session.arrivals.commit(10.0)
+                miss(session.arrivals)
+            session.arrivals.committed = 10.0
     holds = Holds()
 
     assert holds.until([session], Survival(), CURVE, 10.0) is None

@@ -797,6 +797,29 @@ def test_a_session_that_comes_in_ends_a_hold() -> None:
     assert engine.texts[2] == engine.texts[9]
 
 
+def test_a_hold_whose_session_is_cancelled_is_over() -> None:
+    engine = Engine()
+    engine.start(start(1, max_new=200))
+    whole = continuation(PROMPT, KEY, Sampling(), 200)
+    drafter = Drafter(1, lambda text, ahead: [*oracle(text, ahead[:2]), (2, 7)])
+    for _ in range(25):
+        drafter.draft(1, PROMPT, engine.texts[1], whole)
+        for block in drafter.sent():
+            engine.guess(block)
+        if is_holding := isinstance(engine.scheduler.plan(engine.now), Hold):
+            break
+        engine.step()
+    assert is_holding
+
+    engine.scheduler.cancel(1)
+    assert isinstance(engine.scheduler.plan(engine.now), Idle)
+    engine.now += 1000.0
+    engine.start(start(2, max_new=5))
+    engine.run()
+
+    assert engine.scheduler.gauge(0).hold_seconds < 100.0
+
+
 REFRAIN = [1000 + at * at % 97 for at in range(20)] * 20
 
 

@@ -158,6 +158,8 @@ class PackedLinear:
         return self._panels.nbytes
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.dtype == torch.float32
+        assert x.is_contiguous()
         out = torch.empty(len(x), self._outputs)
         self._kernels.linear(self._matrix, len(x), x.data_ptr(), out.data_ptr())
         return out

@@ -9,12 +9,12 @@ from verifier_host.scheduling.pacing import (
     Coming,
     Pace,
     Rate,
-    wait_seconds,
+    is_worth_waiting,
 )
 from verifier_host.scheduling.sessions import Session, is_hosts_alone
 from verifier_host.scheduling.survival import Survival
 
-_USUAL_SPEED = 1.5  # tokens a step, before any was counted
+_USUAL_SPEED = 1.5  # tokens a step, before any was counted; chosen
 
 
 class Holds:
@@ -51,7 +51,7 @@ class Holds:
             return None
         rate = self.rate.or_else(_USUAL_SPEED * len(roots) / curve[1])
         found = [coming for _, coming in awaited]
-        if not wait_seconds(found, round(rows), rate, curve):
+        if not is_worth_waiting(found, round(rows), rate, curve, longest - now):
             return None
         self._begun = begun
         for session, _ in awaited:

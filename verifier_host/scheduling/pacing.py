@@ -15,15 +15,15 @@ LEAST_BUDGET = 4  # below it a node cannot show what it is worth
 FLOOR = 0.02  # survival below which a guess is not asked for
 BREADTH = 1.5  # guesses asked for per row worth having in a chain: room for siblings
 
-HOLD_SHARE = 0.75  # a hold never lasts longer, in steps of one row
+HOLD_SHARE = 0.75  # a hold never lasts longer, in steps of one row; chosen
 HOLD_GAIN = 0.05  # tokens it must be worth beyond its cost: an estimate may be off by as much
 HOLD_MISSES = 3  # holds in vain after which a session is not waited for …
-HOLD_PAUSES = (16, 1024)  # … for so many steps: first, and longest
+HOLD_PAUSES = (16, 1024)  # … for so many steps: first, and longest; chosen
 HOLD_GUESSES = 6  # of a session that are looked ahead to; what comes decides anew
 _LATE = (0.25, 0.001)  # of what was expected, and seconds: later than that it is given up; chosen
 _FIRST_SHARE, _EACH_SHARE = 0.3, 0.1  # of a step, believed before any drafter was waited for
-LATER = 1.5  # times what was expected, after a hold in vain
-_RATE_MEMORY = 0.1  # weight of a step
+_POSTPONED = 1.5  # times what was expected, after a hold in vain; chosen
+_RATE_MEMORY = 0.1  # weight of a step; chosen
 
 WINDOW = 64  # steps with tree rows over which their worth is judged
 PROBE = 16  # the same after a pause
@@ -48,32 +48,36 @@ class Coming:
     chances: Sequence[float]
 
 
-def wait_seconds(coming: Sequence[Coming], rows: int, rate: float, curve: Sequence[float]) -> float:
-    """Return how long to delay a step for guesses on their way; 0 = step now.
+def is_worth_waiting(
+    coming: Sequence[Coming], rows: int, rate: float, curve: Sequence[float], longest: float
+) -> bool:
+    """Say whether to delay a step for guesses on their way.
 
     Waiting costs what the engine makes of its time, and so do the seconds that more rows add to
-    the step; a guess brings its chance. Stopping where gain less cost is greatest makes the most
-    tokens a second in the long run (renewal reward, as in Dinkelbach 1967).
+    the step; a guess brings its chance. Going on while some later moment gains more than it costs
+    makes the most tokens a second in the long run (renewal reward, as in Dinkelbach 1967).
 
     Args:
         rows: of the step without them.
         rate: tokens a second of late.
         curve: seconds of a step of R rows.
+        longest: seconds that the step may be delayed at most.
     """
     last = len(curve) - 1
     arrivals = sorted(
-        (one.next_seconds + at * one.each_seconds, chance)
+        (seconds, chance)
         for one in coming
         for at, chance in enumerate(one.chances)
+        if (seconds := one.next_seconds + at * one.each_seconds) <= longest
     )
     base = curve[min(rows, last)]
-    gain, best, best_seconds = 0.0, HOLD_GAIN, 0.0
+    gain = 0.0
     for count, (seconds, chance) in enumerate(arrivals, start=1):
         gain += chance
         more = curve[min(rows + math.ceil(BREADTH * count), last)] - base
-        if gain - rate * (seconds + more) > best:
-            best, best_seconds = gain - rate * (seconds + more), max(seconds, 1e-6)
-    return best_seconds
+        if gain - rate * (seconds + more) > HOLD_GAIN:
+            return True
+    return False
 
 
 class Rate:
@@ -127,10 +131,11 @@ class Arrivals:
         self._pause = 0
         self._next_pause = HOLD_PAUSES[0]
         self._expected = 0.0
+        self._is_given_up = False
 
     def commit(self, now: float) -> None:
         """A step has ended."""
-        if self.is_held and self._last is None:
+        if self.is_held and self._last is None and self._is_given_up:
             self._miss()
         self.is_held = False
         self._last = None
@@ -151,22 +156,26 @@ class Arrivals:
         self._last = now
 
     def coming(self, now: float, step_seconds: float, chances: Sequence[float]) -> Coming | None:
-        """Return what is on its way; None = nothing that is to be waited for."""
-        first = self._own.first or step_seconds * _FIRST_SHARE
-        each = self._own.each or step_seconds * _EACH_SHARE
+        """Return what is on its way; None = nothing that is to be waited for. What is asked last
+        before a step says whether the hold was in vain."""
+        first, each = self._own.first, self._own.each
+        first = step_seconds * _FIRST_SHARE if first is None else first
+        each = step_seconds * _EACH_SHARE if each is None else each
         since, takes = (self.committed, first) if self._last is None else (self._last, each)
         self._expected = first
         factor, slack = _LATE
         late = since + (1.0 + factor) * takes + slack - now
+        self._is_given_up = late <= 0
         if self._pause or late <= 0:
             return None
         return Coming(max(0.0, since + takes - now), each, late, chances)
 
     def _miss(self) -> None:
         """What did not come in time is expected later: a drafter that slows down is still met."""
-        self._own.first = LATER * self._expected
+        self._own.first = _POSTPONED * self._expected
         self._misses += 1
         if self._misses >= HOLD_MISSES:
+            self._own.first = self._shared.first  # after the pause it is tried as a new one
             self._misses, self._pause = 0, self._next_pause
             self._next_pause = min(2 * self._next_pause, HOLD_PAUSES[1])
 

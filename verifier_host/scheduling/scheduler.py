@@ -189,6 +189,7 @@ class Scheduler:
         if not self._admitted:
             self._busy_since = None
             self._contest.rest()
+            self._holds.end(now)
             self._holds.rate.rest()
             return Idle()
         self._times.look(sum(session.cached for session in self._admitted))

@@ -15,7 +15,7 @@ from verifier_host.scheduling.rows import TILE, Int32
 NO_LOGIT = -2  # `Chosen.tokens` where the model could not say
 _ALPHA = (0.7, 0.05, 0.98)  # chance that the drafters hold the next token: first, least, greatest
 _BEST = 0.6  # chance that their best candidate is it: first
-_MEMORY = 16  # steps over which alpha and speed are averaged
+_MEMORY = 16  # places over which alpha and best are averaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,6 @@ class Session:
         cached: positions with keys; a session with exactly one token beyond them can draft.
         alpha: chance of late that some guess held on a place that had guesses.
         best: chance of late that the likeliest guess there held.
-        speed: tokens per step of late.
         announced: the budget that the front knows of.
         own: the host's drafter for it; None = the host drafts nothing here.
     """
@@ -57,7 +56,6 @@ class Session:
         self.steps = 0
         self.alpha = _ALPHA[0]
         self.best = _BEST
-        self.speed = 1.0
         self.announced = FIRST_BUDGET
         self.is_fresh = True  # no step since its prompt
         self.admitted_at: float | None = None  # for the first time
@@ -103,7 +101,6 @@ class Session:
         """Note what a step has committed to the tree's text."""
         self._count(tokens)
         self.steps += 1
-        self.speed += (len(tokens) - self.speed) / _MEMORY
         self.arrivals.commit(now)
 
     def record_place(self, was_held: bool, was_best: bool) -> None:
