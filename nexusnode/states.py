@@ -147,7 +147,9 @@ WORDS: dict[Reason | Missing, Words] = {
     ),
     Reason.OK: Words("Running", "Your computer drafts for the hosts below.", "bolt"),
     Missing.MODEL: Words(
-        "No draft model", "The model cannot be used. Run `nexusnode doctor` to see why.", "cube"
+        "No draft model",
+        "The model cannot be used. Diagnostics (`nexusnode doctor`) say why.",
+        "cube",
     ),
     Missing.WORKER: Words(
         "The draft worker is not ready", "It is loading the model, or starts again.", "clock"

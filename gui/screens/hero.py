@@ -21,11 +21,10 @@ PLACES = {
     Reason.BATTERY: "WhenPage",
     Reason.EXCLUSIVE_APP: "WhenPage",
     Reason.HOT: "ResourcesPage",
-    Reason.GPU_BUSY: "ResourcesPage",
     Reason.NO_MEMORY: "ResourcesPage",
-    Reason.METERED: "ResourcesPage",
+    Reason.METERED: "WhenPage",
     Reason.BANDWIDTH: "ResourcesPage",
-    Reason.DISK: "ModelsPage",
+    Reason.DISK: "ResourcesPage",
 }
 
 

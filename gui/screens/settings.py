@@ -265,12 +265,12 @@ class SettingsPage(FormPage):
             self.reset()
 
     def reset(self) -> None:
-        """Send the default of every setting that differs from it."""
+        """Send the default of every setting that differs from it; models stay where they are."""
         rows = self.store.schema.rows if self.store.schema else ()
         changed: dict[str, Value] = {
             row.key: value_of(row.default)
             for row in rows
-            if current(self.store, row.key) != value_of(row.default)
+            if row.key != "models.folder" and current(self.store, row.key) != value_of(row.default)
         }
         if changed:
             self.form.send(changed)

@@ -17,7 +17,7 @@ from nexusnode.daemon.worker import DraftWorker
 from nexusnode.draft.messages import Loaded, Pace
 from nexusnode.policy.decide import Decision, decide
 from nexusnode.policy.facts import Facts, Limits, Memory, Moment, Wish
-from nexusnode.states import Missing, State
+from nexusnode.states import Missing, Reason, State
 from p2p.drafting.node_end import NodeOffer
 from p2p.errors import ControlError
 from p2p.log import Log
@@ -28,6 +28,7 @@ MAX_LINE = 1000  # of a reason, in a snapshot
 PUBLISH_SECONDS = 0.5  # at most so often: counters change with every decode
 FINISH_SECONDS = 60.0  # for open sessions to end
 MODEL_MEMORY = 1.2  # what a model takes in memory, of its file: keys and values come beside it
+_PAUSES = {Reason.USER_PAUSE, Reason.SNOOZE, Reason.PAUSE_UNKNOWN}
 REFRESH_SECONDS = 1.0  # at least so often while somebody watches
 
 
@@ -120,7 +121,7 @@ class Contributor:
 
     def finish(self) -> None:
         """Take no new sessions and pause when the open ones have ended, or a minute is over."""
-        if not self._wish.paused:
+        if not _PAUSES.intersection(self._decision.blockers):  # one that is over is none
             self._wish = Wish(finish_until=self._clock().boot_seconds + FINISH_SECONDS)
         self._log.event("user.finish", sessions=self._drafting.session_count)
         self._decide_soon()

@@ -64,6 +64,15 @@ class Watch:
             await self._failed(f"It did not answer within {DEADLINE_SECONDS:.0f} s.")
         except (CannotTell, OSError, trio.BrokenResourceError) as error:
             await self._failed(str(error))
+        except BaseException as error:
+            if isinstance(error, Exception):  # a bug: what was said last must not stand for ever
+                self._failures = MAX_FAILURES
+                await self._failed(f"It failed with {type(error).__name__}.")
+                self._changed()
+            else:  # cancelled: half an answer must not be read as the next one
+                with trio.CancelScope(shield=True):
+                    await self.sensor.close()
+            raise
         else:
             self._failures, self.why_not = 0, ""
         self._changed()

@@ -288,5 +288,32 @@ async def test_finishing_takes_no_longer_than_a_minute_and_nothing_that_is_open_
         nursery.cancel_scope.cancel()
 
 
+async def test_finishing_works_after_a_pause_that_is_over(
+    fake_node: Any,
+    make_host: Any,
+    workers: Any,
+    wait_until: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = MemoryNetwork()
+    host = make_host(network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.run)
+        async with fake_node(network, workers) as node:
+            await wait_until(host.greeted.is_set)
+            node.contributor.pause(Pause(10.0, None))
+            await wait_until(lambda: node.contributor.snapshot().state == "paused", seconds=2)
+            await wait_until(lambda: node.contributor.snapshot().state == "running", seconds=20)
+            await wait_until(lambda: host.streams == 2, seconds=60)
+            await wait_until(host.greeted.is_set)
+            host.open([1, 2, 3])
+            await wait_until(lambda: node.drafting.session_count == 1)
+
+            node.contributor.finish()
+
+            assert node.contributor.snapshot().state == "finishing"
+        nursery.cancel_scope.cancel()
+
+
 def paces(workers: Any) -> list[float]:
     return [one.duty for one in workers.started[-1].heard if isinstance(one, Pace)]

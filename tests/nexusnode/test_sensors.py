@@ -96,6 +96,32 @@ async def test_what_was_said_stands_for_two_failures_and_not_for_the_third(
     assert watch.last_input is None
 
 
+async def test_a_sensor_with_a_bug_says_nothing_any_more() -> None:
+    sensor = Scripted(AWAY, ValueError("a bug"))
+    watch = watch_of(sensor)
+    await watch.ask()
+    assert watch.reading == AWAY
+
+    with pytest.raises(ValueError, match="a bug"):
+        await watch.ask()
+
+    assert watch.reading is None
+    assert "ValueError" in watch.why_not
+    assert sensor.closed == 1
+
+
+async def test_who_stops_asking_leaves_no_half_read_answer() -> None:
+    sensor = Scripted(None)
+    watch = watch_of(sensor)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.ask)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert sensor.closed == 1
+
+
 async def test_a_silent_sensor_is_asked_again_every_minute_and_may_come_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
