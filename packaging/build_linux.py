@@ -32,8 +32,8 @@ Section: net
 Priority: optional
 Description: lend this computer's idle time to large language models
  Runs a small draft model while the computer is idle and streams its guesses
- to hosts that run large models, which answer faster for it. Frees the
- graphics card within two seconds when you come back.
+ to hosts that run large models, which answer faster for it. Stops and
+ frees its memory within two seconds when you come back.
 """
 
 

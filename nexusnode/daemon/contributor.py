@@ -27,7 +27,6 @@ MEMORY_RETRY_SECONDS = 300.0  # chosen: closing a program takes a person minutes
 MAX_LINE = 1000  # of a reason, in a snapshot
 PUBLISH_SECONDS = 0.5  # at most so often: counters change with every decode
 FINISH_SECONDS = 60.0  # for open sessions to end
-MODEL_MEMORY = 1.2  # what a model takes in memory, of its file: keys and values come beside it
 _PAUSES = {Reason.USER_PAUSE, Reason.SNOOZE, Reason.PAUSE_UNKNOWN}
 REFRESH_SECONDS = 1.0  # at least so often while somebody watches
 
@@ -41,7 +40,7 @@ class Profile:
     model: str
     model_path: str
     draft: DraftOffer
-    model_bytes: int = 0
+    memory_bytes: int = 0
 
 
 class Contributor:
@@ -235,10 +234,10 @@ class Contributor:
 
     def _decide(self) -> tuple[Decision, Memory]:
         # What the worker takes is no longer free: it needs nothing more.
-        need = 0 if self._worker.pid is not None else self._profile.model_bytes * MODEL_MEMORY
+        need = 0 if self._worker.pid is not None else self._profile.memory_bytes
         facts = replace(
             self._facts,
-            memory_need_bytes=round(need),
+            memory_need_bytes=need,
             bytes_today=self._bytes_today(),
             sessions=self._drafting.session_count,
         )

@@ -41,6 +41,7 @@ from nexusnode.daemon.wish import KeptWish
 from nexusnode.daemon.worker import DraftWorker, OpenWorker
 from nexusnode.draft.launch import MODULE, environment
 from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Load
+from nexusnode.models.fit import need_bytes
 from nexusnode.models.gguf import read_entries
 from nexusnode.models.store import ModelStore
 from nexusnode.policy.facts import Moment
@@ -139,7 +140,7 @@ async def _run(
             traffic.read()
             autostart = Autostart(Path(platformdirs.user_config_dir()))
             contributor = Contributor(
-                _profile(seed, version, model),
+                _profile(seed, version, model, settings),
                 settings.limits,
                 _now,
                 log,
@@ -296,7 +297,7 @@ def _load(model: Model, settings: NodeSettings) -> Load:
     return Load(str(model.path), model.sha256, DEVICE, settings.threads, settings.sessions, context)
 
 
-def _profile(seed: bytes, version: str, model: Model) -> Profile:
+def _profile(seed: bytes, version: str, model: Model, settings: NodeSettings) -> Profile:
     header = model.header
     name = header.name or model.path.stem
     draft = DraftOffer(header.tok_fp, _cut(name, MAX_NAME_BYTES), header.vocabulary, header.ladder)
@@ -306,7 +307,7 @@ def _profile(seed: bytes, version: str, model: Model) -> Profile:
         model=f"{name} {header.quantisation}",
         model_path=str(model.path),
         draft=draft,
-        model_bytes=model.path.stat().st_size,
+        memory_bytes=need_bytes(header, settings.sessions, settings.context),
     )
 
 

@@ -9,7 +9,7 @@ import trio
 from nexusnode.control.messages import Meters, Snapshot
 from nexusnode.daemon.sensing import Sensing, first
 from nexusnode.daemon.traffic import Traffic
-from nexusnode.sensors.sensor import Kind
+from nexusnode.sensors.sensor import Kind, Reading
 
 PERIOD_SECONDS = 1.0
 RATE_SECONDS = 10
@@ -42,7 +42,9 @@ class Metering:
         snapshot = self._snapshot()
         sensing = self._sensing
         idle, room = first(sensing.of(Kind.IDLE)), first(sensing.of(Kind.ROOM))
-        card, heat = first(sensing.of(Kind.GPU)), first(sensing.of(Kind.HEAT))
+        heat = first(sensing.of(Kind.HEAT))
+        # A card that the worker does not use is none of ours.
+        card = Reading("") if self._device == "cpu" else first(sensing.of(Kind.GPU))
         credited, committed = self._last_hour(snapshot)
         return Meters(
             detector=sensing.detector,
