@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +123,7 @@ def running(folder: Path) -> Iterator[Daemon]:
     try:
         yield daemon
     finally:
-        if thread.is_alive():
+        with suppress(trio.RunFinishedError):  # it may have ended by itself, or just now
             daemon.token.run_sync_soon(daemon.quit.set)
         thread.join(10)
 
