@@ -4,7 +4,6 @@ Every test compares with the same request under `nexus.draft = false`, byte for 
 """
 
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.asking import Question, Reply, complete, complete_all
-from benchmarks.fleet import BIN, Fleet
+from benchmarks.fleet import Fleet, Member
 from benchmarks.prompts import load_prompts
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -51,6 +50,11 @@ def ask(fleet: Fleet, temperature: float, draft: bool = True) -> list[Reply]:
 
 def texts(replies: list[Reply]) -> list[tuple[str, ...]]:
     return [reply.texts for reply in replies]
+
+
+def drafted(fleet: Fleet, node: Member) -> int:
+    """Return how many guesses a node has sent to its hosts, by its own count."""
+    return sum(host["drafted"] for host in fleet.status(node)["hosts"])
 
 
 def test_plain_requests_reach_no_node(plain: dict[float, list[Reply]]) -> None:
@@ -172,17 +176,10 @@ def test_running_sessions_outlive_the_bootstrap_peer(
     fleet.bootstrap.signal(signal.SIGKILL)
     assert fleet.bootstrap.process is not None
     fleet.bootstrap.process.wait(5)
+    before = sum(drafted(fleet, node) for node in fleet.nodes)
 
     replies = ask(fleet, 0.0)
 
     assert texts(replies) == texts(plain[0.0])
-    assert sum(reply.report["accepted"] for reply in replies) > 0
-    assert (
-        subprocess.run(
-            [str(BIN / "nexusnode"), "status", "--data", str(fleet.nodes[0].folder)],
-            capture_output=True,
-            timeout=30,
-            check=False,
-        ).returncode
-        == 0
-    )
+    # Whether the host has rows for them is the machine's affair: a busy one may take none.
+    assert sum(drafted(fleet, node) for node in fleet.nodes) > before
