@@ -38,6 +38,7 @@ class Wizard(QDialog):
         self.place = Text("", SMALL, MEDIUM, "text2")
         self.trouble = Note("", "bad")
         self.trouble.hide()
+        self._is_waiting = False
         self.skip = QuietButton(self.tr("Skip, keep the defaults"))
         self.back = Button(self.tr("Back"))
         self.next = PrimaryButton(self.tr("Next"))
@@ -81,6 +82,7 @@ class Wizard(QDialog):
         self.back.setVisible(index > 0)
         self.skip.setVisible(SKIPPABLE_FROM <= index < last)
         self.next.set_text(self.tr("Start") if index == last else self.tr("Next"))
+        self.trouble.hide()
         self._refresh()
         self.next.setFocus()
 
@@ -91,8 +93,10 @@ class Wizard(QDialog):
         self.next.setEnabled(not is_waiting)
         if is_waiting:
             self.trouble.show_text(self.tr("Waiting for the node to answer…"), "warn")
-        if topic in ("", "connection"):
-            self.trouble.setVisible(is_waiting)
+            self.trouble.show()
+        elif self._is_waiting:  # and not what the node has refused
+            self.trouble.hide()
+        self._is_waiting = is_waiting
 
     def _forward(self) -> None:
         index = self.stack.currentIndex()
