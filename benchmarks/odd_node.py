@@ -18,7 +18,6 @@ from typing import Any
 
 import trio
 
-from benchmarks.links import PassingLink
 from nexusnode.cli.run import make_transport
 from nexusnode.daemon.main import run_node
 from nexusnode.daemon.worker import OpenWorker, WorkerLink
@@ -27,7 +26,7 @@ from nexusnode.draft.messages import FROM_WORKER, TO_WORKER, Grown, Load, Loaded
 from nexusnode.settings import NodeSettings
 from p2p.log import open_log
 from p2p.network.contain import ignore
-from p2p.network.transport import Directory, Handler, Link, Started, Transport
+from p2p.network.transport import Directory, Handler, Link, PassingLink, Started, Transport
 from p2p.paths import folders
 from p2p.process.child import open_child
 from p2p.wire.identity import PeerId

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.links import PassingLink
 from p2p.network.contain import ignore
 from p2p.network.peer import Libp2pTransport
-from p2p.network.transport import Handler, Link
+from p2p.network.transport import Handler, Link, PassingLink
 from p2p.wire.identity import PeerId
 
 FOLDER = "NEXUS_RING_STAMPS"  # the variable that names the folder

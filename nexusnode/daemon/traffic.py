@@ -13,9 +13,8 @@ import trio
 
 from p2p.errors import ResourceError
 from p2p.log import Log
-from p2p.network.transport import Link
+from p2p.network.transport import Link, PassingLink
 from p2p.paths import write_private
-from p2p.wire.identity import PeerId
 
 FILE = "traffic.json"
 SAVE_SECONDS = 60.0
@@ -90,33 +89,18 @@ class Traffic:
         return now.astimezone(self._zone()).date().isoformat()
 
 
-class CountedLink:
+class CountedLink(PassingLink):
     """A link whose bytes are counted."""
 
     def __init__(self, link: Link, count: Callable[[int, int], None]) -> None:
-        self._link = link
+        super().__init__(link)
         self._count = count
-
-    @property
-    def peer(self) -> PeerId:
-        return self._link.peer
-
-    @property
-    def address(self) -> str | None:
-        return self._link.address
-
-    @property
-    def relayed(self) -> bool:
-        return self._link.relayed
 
     async def send(self, data: bytes) -> None:
         self._count(0, len(data))
-        await self._link.send(data)
+        await super().send(data)
 
     async def receive(self, max_bytes: int) -> bytes:
-        data = await self._link.receive(max_bytes)
+        data = await super().receive(max_bytes)
         self._count(len(data), 0)
         return data
-
-    async def abort(self, reason: str) -> None:
-        await self._link.abort(reason)
