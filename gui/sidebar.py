@@ -10,13 +10,13 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gui.screens.hosts import short_id
 from gui.store import Store
 from gui.theme.theme import colour, icon, theme
 from gui.theme.tokens import CONTROL_HEIGHT, MEDIUM, PLAIN, SMALL, STRONG
 from gui.widgets.buttons import ToolButton
 from gui.widgets.page import Page
 from gui.widgets.text import Icon, Text
+from gui.words import short_id
 
 WIDTH = 212
 

@@ -10,8 +10,6 @@ from gui.store import Store
 from nexusnode.control.messages import Snapshot
 from nexusnode.states import Missing, Reason, State, Words, describe
 
-UNKNOWN = "—"
-
 
 @dataclass(frozen=True, slots=True)
 class Status:

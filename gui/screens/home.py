@@ -10,7 +10,6 @@ from gui.screens.checklist import Checklist
 from gui.screens.hero import Hero
 from gui.screens.history import SPANS, kept_tokens, kilowatt_hours, midnight, series_of
 from gui.screens.hosts import Device, Hosts
-from gui.status import UNKNOWN
 from gui.store import Store
 from gui.theme.theme import theme
 from gui.theme.tokens import GAP
@@ -19,6 +18,7 @@ from gui.widgets.figure import Figure
 from gui.widgets.page import Page
 from gui.widgets.plot import Plot
 from gui.widgets.segments import Segments
+from gui.words import UNKNOWN
 from nexusnode.control.messages import History, HistoryQuery
 
 HISTORY_MS = 10_000

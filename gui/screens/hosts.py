@@ -3,13 +3,13 @@
 from PySide6.QtCore import QCoreApplication, Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QWidget
 
-from gui.status import UNKNOWN
 from gui.store import Store
 from gui.theme.tokens import MEDIUM, PLAIN, ROW, SMALL
 from gui.widgets.buttons import QuietButton
 from gui.widgets.card import Card, rule
 from gui.widgets.meter import Meter
 from gui.widgets.text import Icon, Text
+from gui.words import UNKNOWN, short_id
 from nexusnode.control.messages import HostView
 from nexusnode.states import HostState
 
@@ -156,11 +156,6 @@ def _state_text(state: str) -> str:
 def device_text(device: str) -> str:
     """Return a device as people call it: a node without a graphics card says "cpu"."""
     return _tr("Processor") if device in ("", "cpu") else device
-
-
-def short_id(peer: str) -> str:
-    """Return a peer's id as people compare it: both ends."""
-    return f"{peer[:4]}…{peer[-4:]}" if len(peer) > 12 else peer
 
 
 def _line(icon: Icon, *texts: Text) -> QHBoxLayout:

@@ -103,26 +103,6 @@ class ToolButton(QToolButton):
         self._type = (self._type[0], weight)
         self.setFont(font(*self._type))
 
-    def setEnabled(self, is_enabled: bool) -> None:
-        """Nobody enables a button whose answer is still on its way."""
-        self._is_wanted = is_enabled
-        super().setEnabled(is_enabled and not self._is_waiting)
-
-    def while_pending(self, pending: Pending, words: str = "") -> None:
-        """Be disabled, saying `words`, until the answer has come."""
-        self._words = self.text()
-        self._is_waiting = True
-        super().setEnabled(False)
-        if words:
-            self.setText(words)
-        pending.done.connect(self._settle)
-        pending.failed.connect(self._settle)
-
-    def _settle(self) -> None:
-        self._is_waiting = False
-        self.setText(self._words)
-        self.setEnabled(self._is_wanted)
-
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_type"):
             self.setFont(font(*self._type))
@@ -136,26 +116,6 @@ class Radio(QRadioButton):
         super().__init__(text)
         self.setAccessibleName(text)
         self.setFont(font(BODY, MEDIUM))
-
-    def setEnabled(self, is_enabled: bool) -> None:
-        """Nobody enables a button whose answer is still on its way."""
-        self._is_wanted = is_enabled
-        super().setEnabled(is_enabled and not self._is_waiting)
-
-    def while_pending(self, pending: Pending, words: str = "") -> None:
-        """Be disabled, saying `words`, until the answer has come."""
-        self._words = self.text()
-        self._is_waiting = True
-        super().setEnabled(False)
-        if words:
-            self.setText(words)
-        pending.done.connect(self._settle)
-        pending.failed.connect(self._settle)
-
-    def _settle(self) -> None:
-        self._is_waiting = False
-        self.setText(self._words)
-        self.setEnabled(self._is_wanted)
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange:
@@ -171,26 +131,6 @@ class Tick(QCheckBox):
         self.setAccessibleName(text)
         self.setChecked(is_on)
         self.setFont(font(BODY))
-
-    def setEnabled(self, is_enabled: bool) -> None:
-        """Nobody enables a button whose answer is still on its way."""
-        self._is_wanted = is_enabled
-        super().setEnabled(is_enabled and not self._is_waiting)
-
-    def while_pending(self, pending: Pending, words: str = "") -> None:
-        """Be disabled, saying `words`, until the answer has come."""
-        self._words = self.text()
-        self._is_waiting = True
-        super().setEnabled(False)
-        if words:
-            self.setText(words)
-        pending.done.connect(self._settle)
-        pending.failed.connect(self._settle)
-
-    def _settle(self) -> None:
-        self._is_waiting = False
-        self.setText(self._words)
-        self.setEnabled(self._is_wanted)
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange:
