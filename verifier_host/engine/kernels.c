@@ -541,7 +541,7 @@ INLINE void multiply_panel(const int high, const int is_bf16, const Product *job
   const long inputs = m->inputs, first = panel * PANEL;
   const float *x = job->x + row * inputs;
   const float *weight = (const float *)m->panels + first * inputs;
-  const uint16_t *narrow = (const uint16_t *)m->panels + first * inputs;
+  const uint16_t *halves = (const uint16_t *)m->panels + first * inputs;
   Vec sum[HIGH][NARROW];
   for (int r = 0; r < high; r++)
     for (int v = 0; v < NARROW; v++)
@@ -549,7 +549,7 @@ INLINE void multiply_panel(const int high, const int is_bf16, const Product *job
   for (long k = 0; k < inputs; k++) {
     Vec own[NARROW];
     for (int v = 0; v < NARROW; v++)
-      own[v] = is_bf16 ? AS_REAL(SHIFT_LEFT(LOAD_HALVES(narrow + k * PANEL + v * LANES), 16))
+      own[v] = is_bf16 ? AS_REAL(SHIFT_LEFT(LOAD_HALVES(halves + k * PANEL + v * LANES), 16))
                        : LOAD(weight + k * PANEL + v * LANES);
     const char *at_k = (const char *)m->panels + (first * inputs + k * PANEL) * (is_bf16 ? 2 : 4);
     for (int at = 0; at < PANEL * (is_bf16 ? 2 : 4); at += LINE)

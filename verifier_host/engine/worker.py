@@ -1,11 +1,9 @@
 """The engine child: drain the pipe, plan, compute, commit, and say so; one step after another.
 
-It owns the clock and the pipe and decides nothing: `scheduling/` plans, the target computes. The
-parent sets the thread count in the environment before this process starts (R6 of `body_cpu.py`).
+It owns the clock and the pipe and decides nothing: `scheduling/` plans, the target computes.
 """
 
 import gc
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -220,11 +218,6 @@ def _rss_bytes() -> int:
 
 def main() -> NoReturn:
     """Run the engine on the model that the parent names."""
-    # Threads that wait for each other must sleep, not spin: on 2 cores shared with 7 other busy
-    # processes a step of one row took 2-7 s spinning and 0.3 s asleep (torch 2.13.0+cpu, libgomp).
-    # libgomp reads these once, when torch loads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     # Not at the top: the double's process must never import torch.
     from verifier_host.engine.target import open_target
 

@@ -135,7 +135,6 @@ class EngineClient:
                 TO_ENGINE,
                 role="engine",
                 stop=Stop(),
-                environment=_threads(self._load.threads),
             ) as child:
                 self.pid = child.pid
                 self._heard_at = trio.current_time()
@@ -201,9 +200,3 @@ class EngineClient:
 
 
 _FAULTS: dict[str, type[NexusError]] = {"model": ModelError, "resource": ResourceError}
-
-
-def _threads(count: int) -> dict[str, str]:
-    """One thread count for a worker's life (R6 of `engine/body_cpu.py`); 0 = the libraries' own."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    return {name: str(count) for name in names} if count else {}
