@@ -105,10 +105,18 @@ def losses(fleet: Fleet) -> tuple[list[Bar], bool]:
     texts = [whole.text]
 
     def strike(name: str, blow: Callable[[], object], limit: float = 0.0) -> None:
-        timer = threading.Timer(STRUCK_AFTER_SECONDS, blow)
+        struck: list[float] = []
+
+        def fall() -> None:
+            blow()
+            struck.append(time.monotonic())
+
+        timer = threading.Timer(STRUCK_AFTER_SECONDS, fall)
         timer.start()
         answer = stream(fleet, prompt, way, TOKENS)
         timer.join()
+        if not struck or not answer.began < struck[0] < answer.ended:
+            raise Unavailable(f"{name}: not while the answer ran; no figure is to be had from it")
         texts.append(answer.text)
         text = f"longest gap, {name}"
         bars.append(

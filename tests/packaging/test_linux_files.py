@@ -1,11 +1,8 @@
 """The files that the Linux package lays beside the app."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from nexusnode.cli.main import COMMANDS
 
@@ -27,7 +24,6 @@ def test_nothing_starts_by_itself() -> None:
     assert {path.name for path in LINUX.iterdir()} & {"postinst", "preinst", "prerm"} == set()
 
 
-@pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-utils")
 def test_the_desktop_entry_is_valid() -> None:
     subprocess.run(
         ["desktop-file-validate", str(LINUX / "org.nexusnode.Nexus.desktop")],
